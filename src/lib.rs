@@ -1,1 +1,6 @@
-//! authentik-stage-operator.
+//! authentik-stage-operator keeps authentik's SMS authenticator stages as declared in Kubernetes.
+//!
+//! Data flows one way: `commands → controller → reconcile → authentik, api`.
+
+pub mod api;
+pub mod commands;

@@ -1,2 +1,4 @@
 //! The binary.
-fn main() {}
+fn main() -> std::io::Result<()> {
+    authentik_stage_operator::commands::crd::run(None, std::io::stdout())
+}
