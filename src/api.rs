@@ -3,6 +3,8 @@
 //! Nothing here does I/O or decides anything. The OpenAPI schemas with their CEL rules come from these types, so a
 //! bound or a rule stands in one place: at the field it is about.
 
+#![allow(clippy::duplicated_attributes)] // the derives of both kinds repeat `printcolumn` and `validation`
+
 mod connection;
 mod reason;
 mod reference;
