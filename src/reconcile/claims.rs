@@ -1,0 +1,211 @@
+//! Which resource has which stage: one owner for each, over all connections.
+//!
+//! ```text
+//!   holds a pk        keeps it, whatever others claim
+//!   holds none        the older claimant of a name has it; of one age, the smaller UID
+//! ```
+
+use std::collections::HashMap;
+
+use k8s_openapi::jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{ConnectionKey, ResourceKey};
+
+/// What one resource lays claim to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The resource.
+    pub resource: ResourceKey,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// The connection that it goes through, once it is known.
+    pub connection: Option<ConnectionKey>,
+    /// The stage name that it wants.
+    pub name: String,
+    /// The stage that it owns.
+    pub pk: Option<Uuid>,
+    /// An intent whose outcome is not known yet, under this name.
+    pub intent: Option<String>,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Whether it would ever write: one that is suspended or only observes claims nothing.
+    pub writes: bool,
+}
+
+/// Who has what one wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rival {
+    /// The other resource.
+    pub resource: ResourceKey,
+    /// Whether it is on its way out, so that waiting helps.
+    pub deleting: bool,
+}
+
+/// The claims of all resources, by UID.
+#[derive(Debug, Default)]
+pub struct Claims(HashMap<String, Claim>);
+
+impl Claims {
+    /// Records, or renews, what a resource claims.
+    pub fn put(&mut self, uid: &str, claim: Claim) {
+        self.0.insert(uid.to_owned(), claim);
+    }
+
+    /// Records that a resource owns a stage now.
+    pub fn own(&mut self, uid: &str, connection: &ConnectionKey, pk: Uuid) {
+        if let Some(claim) = self.0.get_mut(uid) {
+            claim.pk = Some(pk);
+            claim.intent = None;
+            claim.connection = Some(connection.clone());
+        }
+    }
+
+    /// Forgets a resource that is gone.
+    pub fn remove(&mut self, uid: &str) -> Option<Claim> {
+        self.0.remove(uid)
+    }
+
+    /// The claim of one resource.
+    #[must_use]
+    pub fn get(&self, uid: &str) -> Option<&Claim> {
+        self.0.get(uid)
+    }
+
+    /// The other resource that owns a stage.
+    #[must_use]
+    pub fn owner_of(&self, pk: Uuid, not: &str) -> Option<Rival> {
+        self.0.iter().find(|(uid, claim)| uid.as_str() != not && claim.pk == Some(pk)).map(rival)
+    }
+
+    /// The resource before which the one of `uid` has to stand back for a name on a connection.
+    #[must_use]
+    pub fn before(&self, uid: &str, connection: &ConnectionKey, name: &str) -> Option<Rival> {
+        let mine = self.0.get(uid)?;
+        self.0
+            .iter()
+            .filter(|(other, claim)| {
+                other.as_str() != uid && claim.writes && claim.connection.as_ref() == Some(connection)
+            })
+            .filter(|(_, claim)| match &claim.intent {
+                Some(intended) => intended == name,
+                None => claim.name == name,
+            })
+            // One that has a stage of another name yet may not rename it to a name that an older one waits for; one that
+            // has no stage and is on its way out will never make one.
+            .filter(|(_, claim)| claim.pk.is_some() || claim.intent.is_some() || !claim.deleting)
+            .filter(|(other, claim)| {
+                claim.pk.is_some()
+                    || claim.intent.is_some()
+                    || (claim.created_at, other.as_str()) < (mine.created_at, uid)
+            })
+            .min_by_key(|(other, claim)| (claim.pk.is_none(), claim.created_at, other.as_str().to_owned()))
+            .map(rival)
+    }
+
+    /// All stages that resources own through a connection.
+    #[must_use]
+    pub fn owned_through(&self, connection: &ConnectionKey) -> Vec<(Uuid, ResourceKey)> {
+        self.0
+            .values()
+            .filter(|claim| claim.connection.as_ref() == Some(connection))
+            .filter_map(|claim| claim.pk.map(|pk| (pk, claim.resource.clone())))
+            .collect()
+    }
+
+    /// All resources that go through a connection.
+    #[must_use]
+    pub fn through(&self, connection: &ConnectionKey) -> Vec<&Claim> {
+        self.0.values().filter(|claim| claim.connection.as_ref() == Some(connection)).collect()
+    }
+
+    /// Resources that need a connection to stay: they own a stage there, or may.
+    #[must_use]
+    pub fn holding(&self, connection: &ConnectionKey) -> Vec<ResourceKey> {
+        let mut resources: Vec<_> = self
+            .through(connection)
+            .into_iter()
+            .filter(|claim| claim.pk.is_some() || claim.intent.is_some())
+            .map(|claim| claim.resource.clone())
+            .collect();
+        resources.sort();
+        resources
+    }
+}
+
+fn rival((_, claim): (&String, &Claim)) -> Rival {
+    Rival { resource: claim.resource.clone(), deleting: claim.deleting }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection() -> ConnectionKey {
+        ConnectionKey { namespace: "ns".into(), name: "authentik".into() }
+    }
+
+    fn claim(resource: &str, second: i64) -> Claim {
+        Claim {
+            resource: ResourceKey { namespace: "ns".into(), name: resource.into() },
+            created_at: Timestamp::from_second(second).unwrap(),
+            connection: Some(connection()),
+            name: "sms".into(),
+            pk: None,
+            intent: None,
+            deleting: false,
+            writes: true,
+        }
+    }
+
+    fn claims(of: &[(&str, Claim)]) -> Claims {
+        let mut claims = Claims::default();
+        for (uid, claim) in of {
+            claims.put(uid, claim.clone());
+        }
+        claims
+    }
+
+    fn winner(claims: &Claims, uid: &str) -> Option<String> {
+        claims.before(uid, &connection(), "sms").map(|rival| rival.resource.name)
+    }
+
+    #[test]
+    fn the_older_claimant_of_a_name_has_it() {
+        let all = claims(&[("b", claim("old", 1)), ("a", claim("young", 2))]);
+        assert_eq!(winner(&all, "a").as_deref(), Some("old"));
+        assert_eq!(winner(&all, "b"), None);
+    }
+
+    #[test]
+    fn of_one_age_the_smaller_uid_has_it() {
+        let all = claims(&[("a", claim("first", 1)), ("b", claim("second", 1))]);
+        assert_eq!(winner(&all, "b").as_deref(), Some("first"));
+        assert_eq!(winner(&all, "a"), None);
+    }
+
+    #[test]
+    fn whoever_holds_the_stage_keeps_it_though_younger() {
+        let holder = Claim { pk: Some(Uuid::from_u128(1)), ..claim("holder", 9) };
+        let all = claims(&[("a", claim("old", 1)), ("b", holder)]);
+        assert_eq!(winner(&all, "a").as_deref(), Some("holder"));
+        assert_eq!(winner(&all, "b"), None);
+        assert_eq!(all.owner_of(Uuid::from_u128(1), "a").unwrap().resource.name, "holder");
+        assert_eq!(all.owner_of(Uuid::from_u128(1), "b"), None, "nobody is its own rival");
+    }
+
+    #[test]
+    fn one_that_never_writes_or_is_leaving_with_nothing_stands_in_nobodys_way() {
+        let observer = Claim { writes: false, ..claim("observer", 1) };
+        let leaving = Claim { deleting: true, ..claim("leaving", 1) };
+        let all = claims(&[("a", observer), ("b", leaving), ("c", claim("young", 2))]);
+        assert_eq!(winner(&all, "c"), None);
+    }
+
+    #[test]
+    fn an_intent_holds_its_own_name() {
+        let intending = Claim { intent: Some("sms".into()), name: "renamed".into(), ..claim("intending", 9) };
+        let all = claims(&[("a", claim("old", 1)), ("b", intending)]);
+        assert_eq!(winner(&all, "a").as_deref(), Some("intending"), "a POST of it may still land");
+    }
+}

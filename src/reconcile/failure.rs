@@ -1,0 +1,116 @@
+//! What can stand in the way of a stage, as data: one value per cause, from which conditions, events, metrics and
+//! the next try follow.
+
+use std::time::Duration;
+
+use crate::api::{Abnormal, Reason};
+use crate::authentik;
+
+/// Why a resource is not as declared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The closed reason.
+    pub reason: Reason,
+    /// The thing, the cause and the remedy, for people.
+    pub message: String,
+    /// Who can mend it.
+    pub abnormal: Abnormal,
+    /// Earliest next try that the server asked for.
+    pub retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// A failure whose reason alone tells who can mend it.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), abnormal: who_mends(reason), retry_after: None }
+    }
+
+    /// The same failure, but something other than this resource can mend it.
+    #[must_use]
+    pub fn mended_elsewhere(mut self) -> Self {
+        self.abnormal = Abnormal::Reconciling;
+        self
+    }
+
+    /// The same failure, but only an edit of this resource can mend it.
+    #[must_use]
+    pub fn mended_here(mut self) -> Self {
+        self.abnormal = Abnormal::Stalled;
+        self
+    }
+
+    /// The same failure, not to be tried again before `delay`.
+    #[must_use]
+    pub fn not_before(mut self, delay: Option<Duration>) -> Self {
+        self.retry_after = delay;
+        self
+    }
+}
+
+/// Whether a failure of this reason is shown as `Stalled`: only if an edit of the resource alone can mend it.
+const fn who_mends(reason: Reason) -> Abnormal {
+    match reason {
+        Reason::InvalidSpec | Reason::Rejected | Reason::NameConflict | Reason::ServerChanged => Abnormal::Stalled,
+        Reason::Available
+        | Reason::Creating
+        | Reason::Updating
+        | Reason::Deleting
+        | Reason::Observed
+        | Reason::DriftDetected
+        | Reason::StageNotFound
+        | Reason::Suspended
+        | Reason::SecretNotFound
+        | Reason::SecretKeyMissing
+        | Reason::SecretInvalid
+        | Reason::ConnectionNotFound
+        | Reason::ConnectionNotReady
+        | Reason::ConnectionNotAllowed
+        | Reason::FlowNotFound
+        | Reason::MappingNotFound
+        | Reason::CABundleNotFound
+        | Reason::CABundleInvalid
+        | Reason::TLSError
+        | Reason::NotAuthentik
+        | Reason::Unauthorized
+        | Reason::Forbidden
+        | Reason::ServerUnreachable
+        | Reason::ServerError
+        | Reason::RateLimited
+        | Reason::ServerStarting
+        | Reason::ServerReadOnly
+        | Reason::DeletionBlocked
+        | Reason::Contested
+        | Reason::InternalError => Abnormal::Reconciling,
+    }
+}
+
+/// Whether a resource whose current generation is applied keeps `Ready=True` through the first minute of this: a
+/// restart of authentik or a Secret that is being replaced is no news.
+pub const fn has_grace(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::ServerUnreachable
+            | Reason::ServerError
+            | Reason::RateLimited
+            | Reason::ServerStarting
+            | Reason::ServerReadOnly
+            | Reason::SecretNotFound
+    )
+}
+
+/// Whether the connection is at fault, so that its stages show `ConnectionNotReady` and wait for it.
+pub const fn is_of_the_connection(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::CABundleNotFound
+            | Reason::CABundleInvalid
+            | Reason::TLSError
+            | Reason::NotAuthentik
+            | Reason::Unauthorized
+            | Reason::SecretNotFound
+            | Reason::SecretKeyMissing
+            | Reason::SecretInvalid
+            | Reason::InvalidSpec
+            | Reason::Forbidden
+    )
+}
