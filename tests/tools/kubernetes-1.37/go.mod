@@ -1,4 +1,4 @@
-module tools
+module tools/kubernetes-1.37
 
 go 1.26.0
 
