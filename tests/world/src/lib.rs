@@ -1,1 +1,26 @@
-//! The world that tests run in.
+//! The world that tests and the demo run in.
+//!
+//! Everything of Kubernetes in it is real: [`ControlPlane`] starts etcd and kube-apiserver on loopback, with kubectl and
+//! Helm to talk to them. What is missing on the machine is built once from pinned Go modules ([`Tool`]). Nothing outlives
+//! the process that started it, however that ends ([`Process`], [`Scratch`]).
+//!
+//! This crate selects no version of the Kubernetes types: it speaks to the API server through kubectl, and tests bring
+//! the client of their choice.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // for tests: a failure ends the test with its cause
+
+mod control_plane;
+mod error;
+mod helm;
+mod identity;
+mod kubectl;
+mod process;
+mod scratch;
+mod tools;
+
+pub use control_plane::{Audit, ControlPlane, Options};
+pub use error::Error;
+pub use helm::{helm, helm_template};
+pub use process::Process;
+pub use scratch::Scratch;
+pub use tools::{Tool, Version};
