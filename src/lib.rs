@@ -3,4 +3,6 @@
 //! Data flows one way: `commands → controller → reconcile → authentik, api`.
 
 pub mod api;
+pub mod clock;
 pub mod commands;
+pub mod controller;

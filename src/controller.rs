@@ -1,0 +1,3 @@
+//! What runs the pipeline: the work queue, events, metrics, health and logs.
+
+pub mod queue;
