@@ -76,7 +76,11 @@ impl ControlPlane {
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
         SHARED
-            .get_or_init(async || Self::start(Options::default()).await.unwrap_or_else(|error| panic!("{error}")))
+            .get_or_init(async || {
+                Self::start(Options::default())
+                    .await
+                    .unwrap_or_else(|error| panic!("{error}"))
+            })
             .await
     }
 
@@ -121,7 +125,11 @@ impl ControlPlane {
             &kubeconfig,
             identity::kubeconfig(&url, &ca, "admin", &admin_token, "default").to_string(),
         )?;
-        let kubectl = Kubectl::new(tools.kubectl.clone(), kubeconfig.clone(), directory.join("kubectl-cache"));
+        let kubectl = Kubectl::new(
+            tools.kubectl.clone(),
+            kubeconfig.clone(),
+            directory.join("kubectl-cache"),
+        );
         let mut world = Self {
             controller_manager: None,
             api_server: Mutex::new(api_server),
@@ -155,7 +163,9 @@ impl ControlPlane {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, ApiServer> {
         // A panic elsewhere leaves the state as it was before or after one start or stop: both are fine.
-        self.api_server.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.api_server
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Kubeconfig of the administrator.
@@ -222,7 +232,9 @@ impl ControlPlane {
     pub fn audit_events(&self) -> Vec<Value> {
         let log = self.audit_log.as_ref().expect("start the control plane with `audit`");
         let text = fs::read_to_string(log).unwrap_or_default();
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        text.lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
     }
 
     /// Kills everything and removes all files, as a drop does.
@@ -314,7 +326,10 @@ fn api_server_flags(
 ) -> Result<Vec<String>, Error> {
     let file = |name: &str| directory.join(name).display().to_string();
     let tokens = file("tokens.csv");
-    identity::write(Path::new(&tokens), format!("{admin_token},admin,admin,system:masters\n"))?;
+    identity::write(
+        Path::new(&tokens),
+        format!("{admin_token},admin,admin,system:masters\n"),
+    )?;
     let mut flags = BTreeMap::from([
         ("etcd-servers", format!("http://127.0.0.1:{etcd_port}")),
         ("cert-dir", directory.display().to_string()),
@@ -344,7 +359,10 @@ fn api_server_flags(
             ("audit-log-mode", "blocking-strict".to_owned()),
         ]);
     }
-    Ok(flags.into_iter().map(|(name, value)| format!("--{name}={value}")).collect())
+    Ok(flags
+        .into_iter()
+        .map(|(name, value)| format!("--{name}={value}"))
+        .collect())
 }
 
 fn start_etcd(program: &Path, directory: &Path, port: u16, peer_port: u16) -> Result<Process, Error> {

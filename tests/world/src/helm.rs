@@ -40,7 +40,11 @@ pub async fn helm(arguments: &[&str], input: Option<&str>) -> Output {
 /// With Helm's message, if it fails.
 pub async fn helm_template(chart: &Path, values: &Value, arguments: &[&str]) -> String {
     let chart = chart.display().to_string();
-    let values = if values.is_null() { "{}".to_owned() } else { values.to_string() };
+    let values = if values.is_null() {
+        "{}".to_owned()
+    } else {
+        values.to_string()
+    };
     let mut all = vec!["template", "authentik-stage-operator", &chart, "--values=-"];
     all.extend(arguments);
     expect_success("helm template", helm(&all, Some(&values)).await)

@@ -38,7 +38,10 @@ impl SigningKey {
 
 fn pem(label: &str, der: &[u8]) -> String {
     // Go's reader takes base64 on one line.
-    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
+    format!(
+        "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
+        STANDARD.encode(der)
+    )
 }
 
 /// Text that nobody guesses.

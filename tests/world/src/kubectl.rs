@@ -88,7 +88,10 @@ impl ControlPlane {
     /// # Panics
     /// With kubectl's message, if it fails.
     pub async fn kubectl_ok(&self, arguments: &[&str]) -> String {
-        expect_success(&format!("kubectl {}", arguments.join(" ")), self.kubectl(arguments).await)
+        expect_success(
+            &format!("kubectl {}", arguments.join(" ")),
+            self.kubectl(arguments).await,
+        )
     }
 
     /// Applies manifests, server-side, and returns what kubectl prints.
@@ -107,7 +110,8 @@ impl ControlPlane {
     pub async fn install_crds(&self, directory: &Path) {
         let files = format!("--filename={}", directory.display());
         self.kubectl_ok(&["apply", "--server-side", &files]).await;
-        self.kubectl_ok(&["wait", "--for=condition=Established", "--timeout=60s", &files]).await;
+        self.kubectl_ok(&["wait", "--for=condition=Established", "--timeout=60s", &files])
+            .await;
     }
 
     /// Makes a namespace that no other test uses, and returns its name.
@@ -129,7 +133,9 @@ impl ControlPlane {
             "metadata": {"name": name, "namespace": namespace},
         });
         // Client-side: an account that a chart installed keeps its fields and their owner.
-        let created = self.kubectl_stdin(&["create", "--filename=-"], &account.to_string()).await;
+        let created = self
+            .kubectl_stdin(&["create", "--filename=-"], &account.to_string())
+            .await;
         if !String::from_utf8_lossy(&created.stderr).contains("AlreadyExists") {
             expect_success("kubectl create serviceaccount", created);
         }

@@ -70,8 +70,16 @@ impl Process {
 
     /// Sends a signal by name, such as `TERM`, `STOP` or `CONT`, to the program alone.
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status();
-        assert!(sent.is_ok_and(|status| status.success()), "cannot send {name} to process {}", self.id());
+        // The shell's own `kill`: a program of that name is not everywhere.
+        let sent = Command::new("sh")
+            .args(["-c", "kill -\"$1\" \"$2\"", "sh", name])
+            .arg(self.id().to_string())
+            .status();
+        assert!(
+            sent.is_ok_and(|status| status.success()),
+            "cannot send {name} to process {}",
+            self.id()
+        );
     }
 
     /// Kills the program as a power cut would, and returns when it is gone.

@@ -14,7 +14,15 @@ use crate::Error;
 pub(super) fn run(source: &Source, output: &Path) -> Result<(), Error> {
     let name = format!("{} {}", source.binary, source.version);
     let mut go = Command::new("go")
-        .args(["build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags", &source.link, "-o"])
+        .args([
+            "build",
+            "-mod=readonly",
+            "-trimpath",
+            "-buildvcs=false",
+            "-ldflags",
+            &source.link,
+            "-o",
+        ])
         .arg(output)
         .arg(source.package)
         .current_dir(&source.directory)
@@ -66,7 +74,11 @@ fn show_progress(name: &str, end: &mpsc::Receiver<()>) {
     let pause = Duration::from_secs(if terminal { 1 } else { 30 });
     let (before, after) = if terminal { ("\r\x1b[2K", "") } else { ("", "\n") };
     loop {
-        let _ = write!(err, "{before}building {name} ... {} s{after}", start.elapsed().as_secs());
+        let _ = write!(
+            err,
+            "{before}building {name} ... {} s{after}",
+            start.elapsed().as_secs()
+        );
         let _ = err.flush();
         match end.recv_timeout(pause) {
             Err(RecvTimeoutError::Timeout) => {}

@@ -37,7 +37,9 @@ pub(super) fn get_or_build(source: &Source) -> Result<PathBuf, Error> {
 }
 
 fn root() -> Result<PathBuf, Error> {
-    let cache = env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = env::var_os("XDG_CACHE_HOME")
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from);
     cache
         .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")))
         .map(|cache| cache.join("authentik-stage-operator"))
@@ -69,7 +71,10 @@ fn lock(path: &Path, binary: &str) -> Result<File, Error> {
     let file = File::create(path).map_err(Error::when(&what))?;
     if file.try_lock().is_err() {
         // Not `eprintln`, which the test harness hides from whoever waits.
-        let _ = writeln!(std::io::stderr(), "waiting for another process that builds tools, maybe {binary} too ...");
+        let _ = writeln!(
+            std::io::stderr(),
+            "waiting for another process that builds tools, maybe {binary} too ..."
+        );
         file.lock().map_err(Error::when(&what))?;
     }
     Ok(file)
