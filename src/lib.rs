@@ -3,6 +3,7 @@
 //! Data flows one way: `commands → controller → reconcile → authentik, api`.
 
 pub mod api;
+pub mod authentik;
 pub mod clock;
 pub mod commands;
 pub mod controller;

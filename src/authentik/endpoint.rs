@@ -65,8 +65,16 @@ mod tests {
     #[test]
     fn a_sub_path_is_kept() {
         for (text, shown, api) in [
-            ("https://sso.example.com", "https://sso.example.com", "https://sso.example.com/api/v3/admin/version/"),
-            ("https://h:9443/authentik/", "https://h:9443/authentik", "https://h:9443/authentik/api/v3/admin/version/"),
+            (
+                "https://sso.example.com",
+                "https://sso.example.com",
+                "https://sso.example.com/api/v3/admin/version/",
+            ),
+            (
+                "https://h:9443/authentik/",
+                "https://h:9443/authentik",
+                "https://h:9443/authentik/api/v3/admin/version/",
+            ),
         ] {
             let endpoint = Endpoint::try_from(text).unwrap();
             assert_eq!(endpoint.to_string(), shown);

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::changes::StageChanges;
+use super::credential::Redactor;
+
 /// Whether a write that failed may have taken effect all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -178,7 +181,11 @@ fn id(request_id: Option<&String>) -> String {
 }
 
 fn fields_text(fields: &BTreeMap<String, Vec<String>>) -> String {
-    fields.iter().map(|(field, texts)| format!("{field}: {}", texts.join(" "))).collect::<Vec<_>>().join("; ")
+    fields
+        .iter()
+        .map(|(field, texts)| format!("{field}: {}", texts.join(" ")))
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// A server's text, short and printable.
@@ -186,32 +193,50 @@ pub(super) fn bounded(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(TEXT_MAX).collect()
 }
 
-/// The refused fields of a 400, if that is what its body has.
+/// The refused fields of a 400, if that is what its body has, without credentials that the server echoes.
 ///
 /// `{"detail": ...}` alone is no field: it is how the API refuses what never reached a field.
-pub(super) fn refused_fields(body: &Value) -> Option<BTreeMap<String, Vec<String>>> {
+pub(super) fn refused_fields(body: &Value, redactor: &Redactor<'_>) -> Option<BTreeMap<String, Vec<String>>> {
     let object = body.as_object()?;
     let fields: BTreeMap<_, _> = object
         .iter()
         .filter(|(key, _)| !matches!(key.as_str(), "detail" | "code"))
         .take(64)
-        .map(|(key, value)| (bounded(key), texts(value)))
+        .map(|(key, value)| (field_name(key, redactor), texts(value, redactor)))
         .collect();
     (!fields.is_empty()).then_some(fields)
 }
 
-fn texts(value: &Value) -> Vec<String> {
+/// A name of ours stays as it is even where a credential happens to be the same word.
+fn field_name(key: &str, redactor: &Redactor<'_>) -> String {
+    if key == "non_field_errors" || StageChanges::FIELDS.contains(&key) {
+        return key.to_owned();
+    }
+    bounded(&redactor.clean(key))
+}
+
+fn texts(value: &Value, redactor: &Redactor<'_>) -> Vec<String> {
     match value {
-        Value::String(text) => vec![bounded(text)],
-        Value::Array(items) => items.iter().take(16).flat_map(texts).take(16).collect(),
+        Value::String(text) => vec![bounded(&redactor.clean(text))],
+        Value::Array(items) => items
+            .iter()
+            .take(16)
+            .flat_map(|item| texts(item, redactor))
+            .take(16)
+            .collect(),
         // Nested serializers give nested objects.
         Value::Object(members) => members
             .iter()
             .take(16)
-            .flat_map(|(key, value)| texts(value).into_iter().map(move |text| format!("{}: {text}", bounded(key))))
+            .flat_map(|(key, value)| {
+                let key = field_name(key, redactor);
+                texts(value, redactor)
+                    .into_iter()
+                    .map(move |text| format!("{key}: {text}"))
+            })
             .take(16)
             .collect(),
-        Value::Null | Value::Bool(_) | Value::Number(_) => vec![bounded(&value.to_string())],
+        Value::Null | Value::Bool(_) | Value::Number(_) => vec![bounded(&redactor.clean(&value.to_string()))],
     }
 }
 
@@ -223,19 +248,29 @@ mod tests {
 
     #[test]
     fn a_400_without_field_keys_refuses_no_field() {
-        assert_eq!(refused_fields(&json!({"detail": "JSON parse error - x"})), None);
-        assert_eq!(refused_fields(&json!({"detail": "expired", "code": "denied_license"})), None);
-        assert_eq!(refused_fields(&json!(["x"])), None);
+        let refused = |body| refused_fields(&body, &Redactor::new([]));
+        assert_eq!(refused(json!({"detail": "JSON parse error - x"})), None);
+        assert_eq!(refused(json!({"detail": "expired", "code": "denied_license"})), None);
+        assert_eq!(refused(json!(["x"])), None);
     }
 
     #[test]
     fn fields_keep_the_servers_words_also_from_nested_objects() {
-        let fields = refused_fields(&json!({
+        let body = json!({
             "name": ["stage with this name already exists."],
             "flow_set": [{"slug": ["Flow with this slug already exists."]}],
-        }))
-        .unwrap();
+        });
+        let fields = refused_fields(&body, &Redactor::new([])).unwrap();
         assert_eq!(fields["name"], ["stage with this name already exists."]);
         assert_eq!(fields["flow_set"], ["slug: Flow with this slug already exists."]);
+    }
+
+    #[test]
+    fn what_a_server_echoes_is_redacted_but_a_field_keeps_its_name() {
+        let (user, password) = ("name".into(), "s3cret".into());
+        let body = json!({"name": ["s3cret is taken"], "auth_password": [{"s3cret": ["bad name"]}]});
+        let fields = refused_fields(&body, &Redactor::new([&user, &password])).unwrap();
+        assert_eq!(fields["name"], ["(sensitive) is taken"]);
+        assert_eq!(fields["auth_password"], ["(sensitive): bad (sensitive)"]);
     }
 }

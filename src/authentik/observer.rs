@@ -58,12 +58,16 @@ pub enum Route {
     ValidateStages,
     /// `authenticators/admin/sms/`
     Devices,
+    /// `authenticators/admin/sms/{pk}/`
+    Device,
     /// `flows/instances/`
     Flows,
     /// `flows/bindings/`
     Bindings,
     /// `propertymappings/notification/`
     Mappings,
+    /// `propertymappings/notification/{pk}/`
+    Mapping,
     /// `events/events/`
     Events,
 }
@@ -81,9 +85,11 @@ impl Route {
             Self::AllStages => "all_stages",
             Self::ValidateStages => "validate_stages",
             Self::Devices => "devices",
+            Self::Device => "device",
             Self::Flows => "flows",
             Self::Bindings => "bindings",
             Self::Mappings => "mappings",
+            Self::Mapping => "mapping",
             Self::Events => "events",
         }
     }

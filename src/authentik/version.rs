@@ -27,7 +27,10 @@ impl ServerVersion {
             }
             _ => None,
         };
-        Self { text: text.trim().chars().filter(|c| !c.is_control()).take(64).collect(), release }
+        Self {
+            text: text.trim().chars().filter(|c| !c.is_control()).take(64).collect(),
+            release,
+        }
     }
 }
 
@@ -39,6 +42,7 @@ impl fmt::Display for ServerVersion {
 
 /// What a server of some version does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // independent facts, none of which is a state
 pub struct Features {
     /// `friendly_name` is cleared with `null` (up to 2025.8), not with `""`.
     pub clears_friendly_name_with_null: bool,
@@ -83,7 +87,10 @@ mod tests {
     fn versions_compare_as_numbers_not_as_text() {
         let features = |text| Features::of(Some(&ServerVersion::parse(text)));
         assert!(features("2025.8.6").clears_friendly_name_with_null);
-        assert!(!features("2025.10.0-rc1").clears_friendly_name_with_null, "10 is more than 8");
+        assert!(
+            !features("2025.10.0-rc1").clears_friendly_name_with_null,
+            "10 is more than 8"
+        );
         assert_eq!(features("2025.10.4").flow_slug_max, Some(50));
         assert_eq!(features("2025.12.0").flow_slug_max, None);
         assert!(features("2026.5.7").deletes_devices_with_stage);
@@ -93,7 +100,11 @@ mod tests {
 
     #[test]
     fn of_an_unknown_version_writes_are_new_and_deletes_careful() {
-        for version in [None, Some(ServerVersion::parse("nightly")), Some(ServerVersion::parse("7.1"))] {
+        for version in [
+            None,
+            Some(ServerVersion::parse("nightly")),
+            Some(ServerVersion::parse("7.1")),
+        ] {
             let features = Features::of(version.as_ref());
             assert!(!features.clears_friendly_name_with_null);
             assert!(features.deletes_devices_with_stage);

@@ -1,0 +1,176 @@
+//! What an answer means, by status, media type and body.
+//!
+//! ```text
+//! 2xx JSON          a result           4xx JSON   refused: by field, by right, by licence, as unknown
+//! 2xx {"error": …}  it is starting     4xx HTML   not the API, but for the empty 405 of a server error
+//! 2xx HTML          not the API        5xx        the server failed, or {"error": …}: it is starting
+//! 3xx               not the API        401, 407   not the API: authentik says 403
+//! ```
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::credential::Redactor;
+use super::error::{Error, bounded, refused_fields};
+
+/// What is kept of an answer's head.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Head {
+    pub status: u16,
+    /// Media type without its parameters, in lower case.
+    pub media_type: String,
+    pub retry_after: Option<Duration>,
+    /// authentik's id of the request.
+    pub request_id: Option<String>,
+    /// Where a redirect leads: scheme, host and port, never a path or a query.
+    pub redirect_to: Option<String>,
+    /// Whether authentik's own server, not a proxy before it, has answered.
+    pub is_from_authentik: bool,
+}
+
+impl Head {
+    fn is_json(&self) -> bool {
+        self.media_type == "application/json"
+    }
+
+    fn is_html(&self) -> bool {
+        self.media_type == "text/html"
+    }
+
+    fn has_no_content(&self) -> bool {
+        self.status == 204
+    }
+
+    /// What a person would call the body.
+    fn body_kind(&self) -> &str {
+        match self.media_type.as_str() {
+            "" => "no content type",
+            "text/html" => "an HTML page",
+            other => other,
+        }
+    }
+}
+
+/// Whether the answer is a result, and else which failure it is.
+pub(super) fn check(head: &Head, body: &[u8], redactor: &Redactor<'_>) -> Result<(), Error> {
+    match head.status {
+        200..=299 => check_success(head, body),
+        300..=399 => Err(Error::NotAuthentik {
+            why: match &head.redirect_to {
+                Some(origin) => format!("it redirects to {origin} (status {})", head.status),
+                None => format!("it redirects (status {})", head.status),
+            },
+        }),
+        429 => Err(Error::RateLimited {
+            retry_after: head.retry_after,
+        }),
+        500..=599 => Err(server_error(head, body)),
+        status => Err(client_error(status, head, body, redactor)),
+    }
+}
+
+fn check_success(head: &Head, body: &[u8]) -> Result<(), Error> {
+    if head.has_no_content() || (head.is_json() && !is_starting(body)) {
+        return Ok(());
+    }
+    if is_starting(body) {
+        // 2025.10.0 says so with 200.
+        return Err(Error::Starting {
+            retry_after: head.retry_after,
+        });
+    }
+    if head.is_html() {
+        return Err(not_authentik(head));
+    }
+    Err(Error::InvalidResponse {
+        why: format!(
+            "status {} with {} instead of JSON",
+            head.status,
+            bounded(head.body_kind())
+        ),
+        request_id: head.request_id.clone(),
+    })
+}
+
+fn server_error(head: &Head, body: &[u8]) -> Error {
+    // Its outer server answers while the inner one starts: as JSON, and up to 2025.8 called text.
+    let starting = matches!(head.status, 502 | 503)
+        && (is_starting(body) || (!head.is_html() && String::from_utf8_lossy(body).contains("authentik starting")));
+    if starting {
+        return Error::Starting {
+            retry_after: head.retry_after,
+        };
+    }
+    Error::Server {
+        status: head.status,
+        request_id: head.request_id.clone(),
+        retry_after: head.retry_after,
+    }
+}
+
+fn client_error(status: u16, head: &Head, body: &[u8], redactor: &Redactor<'_>) -> Error {
+    let request_id = head.request_id.clone();
+    let json: Option<Value> = head.is_json().then(|| serde_json::from_slice(body).ok()).flatten();
+    let text = |key: &str| {
+        let text = json.as_ref().and_then(|json| json.get(key)).and_then(Value::as_str);
+        text.map(|text| bounded(&redactor.clean(text)))
+    };
+    let detail = text("detail");
+    match (status, &json) {
+        // Up to 2026.5 an exception in anything but a GET ends so. A proxy's time-out is the server's failure too.
+        (405, None) if body.is_empty() => server_error(head, body),
+        (408, _) => server_error(head, body),
+        (413 | 415, _) => Error::Refused {
+            status,
+            detail: detail.unwrap_or_default(),
+            request_id,
+        },
+        (401 | 407, _) | (_, None) => not_authentik(head),
+        (400, Some(_)) if text("code").as_deref() == Some("denied_license") => Error::ReadOnly,
+        (400, Some(json)) => match refused_fields(json, redactor) {
+            Some(fields) => Error::Validation { fields, request_id },
+            None => Error::Refused {
+                status,
+                detail: detail.unwrap_or_default(),
+                request_id,
+            },
+        },
+        (403, Some(_)) => Error::Forbidden {
+            detail: detail.unwrap_or_default(),
+            request_id,
+        },
+        (404, Some(_)) => match detail {
+            Some(_) => Error::NotFound { request_id },
+            None => not_authentik(head),
+        },
+        (_, Some(_)) => Error::Refused {
+            status,
+            detail: detail.unwrap_or_default(),
+            request_id,
+        },
+    }
+}
+
+fn not_authentik(head: &Head) -> Error {
+    let (status, kind) = (head.status, bounded(head.body_kind()));
+    Error::NotAuthentik {
+        why: if head.is_from_authentik {
+            format!("status {status} with {kind} from authentik's web server: no API under this path")
+        } else {
+            format!("status {status} with {kind}")
+        },
+    }
+}
+
+/// `{"error": "authentik starting"}` and its like: an object of that one member.
+fn is_starting(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Starting {
+        #[serde(rename = "error")]
+        _error: String,
+    }
+    serde_json::from_slice::<Starting>(body).is_ok()
+}
