@@ -15,7 +15,7 @@ mod stage_status;
 
 pub use connection::{
     AllowedNamespaces, AuthentikConnection, AuthentikConnectionSpec, AuthentikConnectionStatus, CaBundle,
-    ForeignAdoption, LabelSelector, NamespacesFrom, SelectorOperator, SelectorRequirement,
+    ForeignAdoption, LabelSelector, NamespacesFrom, SelectorOperator, SelectorRequirement, VerifiedWith,
 };
 pub use reason::{Abnormal, Reason};
 pub use reference::{ConfigMapKeyRef, ConnectionRef, SecretKeyRef};

@@ -7,3 +7,4 @@ pub mod authentik;
 pub mod clock;
 pub mod commands;
 pub mod controller;
+pub mod reconcile;

@@ -262,6 +262,10 @@ pub struct AuthentikConnectionStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::status_names::<16>")]
     pub missing_permissions: Vec<String>,
+    /// URL and token with which the server last showed a stage that a resource owns. With these its "no such stage"
+    /// is believed, also after a restart of the operator; with others it may mean another server or fewer rights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified_with: Option<VerifiedWith>,
     /// How many resources use the connection.
     #[serde(default)]
     #[schemars(range(min = 0))]
@@ -284,8 +288,25 @@ impl Default for AuthentikConnectionStatus {
             server_version: None,
             username: None,
             missing_permissions: Vec::new(),
+            verified_with: None,
             stages: 0,
             last_handled_reconcile_at: None,
         }
     }
+}
+
+/// A URL and the version of a token.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VerifiedWith {
+    /// URL of the server.
+    #[schemars(schema_with = "schema::status_string::<{schema::STATUS_URL}>")]
+    pub url: String,
+    /// UID of the token's Secret.
+    #[serde(rename = "tokenSecretUID")]
+    #[schemars(schema_with = "schema::status_string::<64>")]
+    pub token_secret_uid: String,
+    /// Version of the token's Secret.
+    #[schemars(schema_with = "schema::status_string::<64>")]
+    pub token_resource_version: String,
 }

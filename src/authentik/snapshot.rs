@@ -149,6 +149,12 @@ impl Snapshot {
         self.started
     }
 
+    /// Any managed stage: one on which a right can be probed.
+    #[must_use]
+    pub fn any_managed(&self) -> Option<Uuid> {
+        self.rows.keys().min().copied()
+    }
+
     /// How many SMS stages the last complete round saw.
     #[must_use]
     pub fn count(&self) -> u64 {

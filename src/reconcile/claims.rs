@@ -5,12 +5,16 @@
 //!   holds none        the older claimant of a name has it; of one age, the smaller UID
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
 use uuid::Uuid;
 
-use super::{ConnectionKey, ResourceKey};
+use crate::api::{AuthenticatorSMSStage, DeletionPolicy, ManagementPolicy, Origin};
+
+use super::validate::deletion_policy;
+use super::{ConnectionKey, ResourceKey, resolve};
 
 /// What one resource lays claim to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,8 +33,46 @@ pub struct Claim {
     pub intent: Option<String>,
     /// Whether it is being deleted.
     pub deleting: bool,
+    /// A stage that it looks at without owning it.
+    pub watched: Option<Uuid>,
     /// Whether it would ever write: one that is suspended or only observes claims nothing.
     pub writes: bool,
+    /// Whether deleting it would delete a stage.
+    pub deletes: bool,
+}
+
+impl Claim {
+    /// What a resource says, by itself, that it lays claim to.
+    #[must_use]
+    pub fn of(object: &AuthenticatorSMSStage, default_connection: Option<&ConnectionKey>) -> Self {
+        let resource = ResourceKey::of(object);
+        let spec = &object.spec;
+        let status = object.status.as_ref();
+        let pinned = status.and_then(|status| status.connection.as_ref());
+        let shown = status
+            .and_then(|status| status.stage.as_ref())
+            .and_then(|stage| stage.pk.parse().ok());
+        let origin = status.and_then(|status| status.origin);
+        let name = spec
+            .name
+            .as_deref()
+            .map_or(resource.name.as_str(), str::trim)
+            .to_owned();
+        Self {
+            created_at: object.creation_timestamp().map(|time| time.0).unwrap_or_default(),
+            connection: resolve::connection_key(spec, &resource.namespace, pinned, default_connection).ok(),
+            name,
+            pk: shown.filter(|_| origin.is_some()),
+            intent: status
+                .and_then(|status| status.pending_create.as_ref())
+                .map(|intent| intent.name.clone()),
+            deleting: object.metadata.deletion_timestamp.is_some(),
+            watched: shown.filter(|_| origin.is_none()),
+            writes: !spec.suspend && spec.management_policy == ManagementPolicy::Full,
+            deletes: deletion_policy(spec, origin == Some(Origin::Adopted)) != DeletionPolicy::Orphan,
+            resource,
+        }
+    }
 }
 
 /// Who has what one wanted.
@@ -75,7 +117,10 @@ impl Claims {
     /// The other resource that owns a stage.
     #[must_use]
     pub fn owner_of(&self, pk: Uuid, not: &str) -> Option<Rival> {
-        self.0.iter().find(|(uid, claim)| uid.as_str() != not && claim.pk == Some(pk)).map(rival)
+        self.0
+            .iter()
+            .find(|(uid, claim)| uid.as_str() != not && claim.pk == Some(pk))
+            .map(rival)
     }
 
     /// The resource before which the one of `uid` has to stand back for a name on a connection.
@@ -103,20 +148,54 @@ impl Claims {
             .map(rival)
     }
 
-    /// All stages that resources own through a connection.
+    /// All stages that resources own or look at, through any connection.
     #[must_use]
-    pub fn owned_through(&self, connection: &ConnectionKey) -> Vec<(Uuid, ResourceKey)> {
+    pub fn managed(&self) -> HashSet<Uuid> {
         self.0
             .values()
-            .filter(|claim| claim.connection.as_ref() == Some(connection))
-            .filter_map(|claim| claim.pk.map(|pk| (pk, claim.resource.clone())))
+            .flat_map(|claim| [claim.pk, claim.watched])
+            .flatten()
+            .collect()
+    }
+
+    /// The resources that own or look at a stage.
+    #[must_use]
+    pub fn interested_in(&self, pk: Uuid) -> Vec<ResourceKey> {
+        let interested = |claim: &&Claim| claim.pk == Some(pk) || claim.watched == Some(pk);
+        self.0
+            .values()
+            .filter(interested)
+            .map(|claim| claim.resource.clone())
+            .collect()
+    }
+
+    /// The resources that have no stage on a connection yet, with the name that they wait for.
+    #[must_use]
+    pub fn without_a_stage(&self, connection: &ConnectionKey) -> Vec<(String, ResourceKey)> {
+        self.through(connection)
+            .into_iter()
+            .filter(|claim| claim.pk.is_none())
+            .map(|claim| (claim.name.clone(), claim.resource.clone()))
+            .collect()
+    }
+
+    /// The resources that want a name, whichever connection they go through.
+    #[must_use]
+    pub fn wanting(&self, name: &str) -> Vec<ResourceKey> {
+        self.0
+            .values()
+            .filter(|claim| claim.name == name)
+            .map(|claim| claim.resource.clone())
             .collect()
     }
 
     /// All resources that go through a connection.
     #[must_use]
     pub fn through(&self, connection: &ConnectionKey) -> Vec<&Claim> {
-        self.0.values().filter(|claim| claim.connection.as_ref() == Some(connection)).collect()
+        self.0
+            .values()
+            .filter(|claim| claim.connection.as_ref() == Some(connection))
+            .collect()
     }
 
     /// Resources that need a connection to stay: they own a stage there, or may.
@@ -134,7 +213,10 @@ impl Claims {
 }
 
 fn rival((_, claim): (&String, &Claim)) -> Rival {
-    Rival { resource: claim.resource.clone(), deleting: claim.deleting }
+    Rival {
+        resource: claim.resource.clone(),
+        deleting: claim.deleting,
+    }
 }
 
 #[cfg(test)]
@@ -142,19 +224,27 @@ mod tests {
     use super::*;
 
     fn connection() -> ConnectionKey {
-        ConnectionKey { namespace: "ns".into(), name: "authentik".into() }
+        ConnectionKey {
+            namespace: "ns".into(),
+            name: "authentik".into(),
+        }
     }
 
     fn claim(resource: &str, second: i64) -> Claim {
         Claim {
-            resource: ResourceKey { namespace: "ns".into(), name: resource.into() },
+            resource: ResourceKey {
+                namespace: "ns".into(),
+                name: resource.into(),
+            },
             created_at: Timestamp::from_second(second).unwrap(),
             connection: Some(connection()),
             name: "sms".into(),
             pk: None,
             intent: None,
             deleting: false,
+            watched: None,
             writes: true,
+            deletes: true,
         }
     }
 
@@ -167,7 +257,9 @@ mod tests {
     }
 
     fn winner(claims: &Claims, uid: &str) -> Option<String> {
-        claims.before(uid, &connection(), "sms").map(|rival| rival.resource.name)
+        claims
+            .before(uid, &connection(), "sms")
+            .map(|rival| rival.resource.name)
     }
 
     #[test]
@@ -186,7 +278,10 @@ mod tests {
 
     #[test]
     fn whoever_holds_the_stage_keeps_it_though_younger() {
-        let holder = Claim { pk: Some(Uuid::from_u128(1)), ..claim("holder", 9) };
+        let holder = Claim {
+            pk: Some(Uuid::from_u128(1)),
+            ..claim("holder", 9)
+        };
         let all = claims(&[("a", claim("old", 1)), ("b", holder)]);
         assert_eq!(winner(&all, "a").as_deref(), Some("holder"));
         assert_eq!(winner(&all, "b"), None);
@@ -196,16 +291,30 @@ mod tests {
 
     #[test]
     fn one_that_never_writes_or_is_leaving_with_nothing_stands_in_nobodys_way() {
-        let observer = Claim { writes: false, ..claim("observer", 1) };
-        let leaving = Claim { deleting: true, ..claim("leaving", 1) };
+        let observer = Claim {
+            writes: false,
+            ..claim("observer", 1)
+        };
+        let leaving = Claim {
+            deleting: true,
+            ..claim("leaving", 1)
+        };
         let all = claims(&[("a", observer), ("b", leaving), ("c", claim("young", 2))]);
         assert_eq!(winner(&all, "c"), None);
     }
 
     #[test]
     fn an_intent_holds_its_own_name() {
-        let intending = Claim { intent: Some("sms".into()), name: "renamed".into(), ..claim("intending", 9) };
+        let intending = Claim {
+            intent: Some("sms".into()),
+            name: "renamed".into(),
+            ..claim("intending", 9)
+        };
         let all = claims(&[("a", claim("old", 1)), ("b", intending)]);
-        assert_eq!(winner(&all, "a").as_deref(), Some("intending"), "a POST of it may still land");
+        assert_eq!(
+            winner(&all, "a").as_deref(),
+            Some("intending"),
+            "a POST of it may still land"
+        );
     }
 }

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use crate::api::{Abnormal, Reason};
-use crate::authentik;
+use crate::authentik::Error;
+
+use super::ConnectionKey;
 
 /// Why a resource is not as declared.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +24,12 @@ pub struct Failure {
 impl Failure {
     /// A failure whose reason alone tells who can mend it.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), abnormal: who_mends(reason), retry_after: None }
+        Self {
+            reason,
+            message: message.into(),
+            abnormal: who_mends(reason),
+            retry_after: None,
+        }
     }
 
     /// The same failure, but something other than this resource can mend it.
@@ -113,4 +120,82 @@ pub const fn is_of_the_connection(reason: Reason) -> bool {
             | Reason::InvalidSpec
             | Reason::Forbidden
     )
+}
+
+/// Whether the server as a whole is at fault: what the breaker counts.
+pub const fn is_outage(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::ServerUnreachable | Reason::ServerError | Reason::RateLimited | Reason::ServerStarting
+    )
+}
+
+/// What a failed call to authentik means. `doing` says what was tried, as in "cannot create stage sms", `permission`
+/// what a token needs for it.
+///
+/// A refused value is the caller's to judge: it knows whether it sent one. Here it is `Rejected`.
+#[must_use]
+pub fn of_call(error: &Error, doing: &str, permission: &str, connection: &ConnectionKey) -> Failure {
+    let at = format!("through AuthentikConnection {connection}");
+    let again = "the operator tries again";
+    let (reason, message) = match error {
+        Error::Unreachable { .. } | Error::NoAnswer { .. } => (
+            Reason::ServerUnreachable,
+            format!(
+                "cannot {doing} {at}: {error}; check that the server runs and that the operator can reach it, {again}"
+            ),
+        ),
+        Error::Tls { .. } => (
+            Reason::TLSError,
+            format!(
+                "cannot {doing} {at}: {error}; have the server present a certificate for its name, or set spec.caBundle of the connection"
+            ),
+        ),
+        Error::CaBundle { .. } => (
+            Reason::CABundleInvalid,
+            format!("cannot {doing} {at}: {error}; put PEM certificates into the object that spec.caBundle names"),
+        ),
+        Error::TokenUnusable => (
+            Reason::SecretInvalid,
+            format!("cannot {doing} {at}: {error}; put the token of intent API that authentik shows into the Secret"),
+        ),
+        Error::Starting { .. } => (
+            Reason::ServerStarting,
+            format!("cannot {doing} {at} yet: {error}; {again}"),
+        ),
+        Error::RateLimited { .. } => (
+            Reason::RateLimited,
+            format!("cannot {doing} {at} yet: {error}; {again} when the server allows it"),
+        ),
+        Error::Server { .. } | Error::InvalidResponse { .. } => (
+            Reason::ServerError,
+            format!("cannot {doing} {at}: {error}; look into authentik's log, {again}"),
+        ),
+        Error::Unauthorized => (
+            Reason::Unauthorized,
+            format!(
+                "cannot {doing} {at}: {error}; put a token of intent API that has not expired into the Secret that spec.tokenSecretRef names"
+            ),
+        ),
+        Error::Forbidden { .. } => (
+            Reason::Forbidden,
+            format!("cannot {doing} {at}: {error}; grant {permission} to a role of the token's user, for all objects"),
+        ),
+        Error::NotFound { .. } => (Reason::ServerError, format!("cannot {doing} {at}: {error}; {again}")),
+        Error::Validation { .. } | Error::Refused { .. } => (
+            Reason::Rejected,
+            format!("cannot {doing} {at}: authentik says: {error}; correct the spec"),
+        ),
+        Error::ReadOnly => (
+            Reason::ServerReadOnly,
+            format!("cannot {doing} {at}: {error}; renew the licence, {again}"),
+        ),
+        Error::NotAuthentik { .. } => (
+            Reason::NotAuthentik,
+            format!(
+                "cannot {doing} {at}: {error}; correct spec.url of the connection, with its sub-path if it has one"
+            ),
+        ),
+    };
+    Failure::new(reason, message).not_before(error.retry_after())
 }

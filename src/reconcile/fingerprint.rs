@@ -28,7 +28,10 @@ impl Fingerprints {
     /// # Errors
     /// If the system has no randomness.
     pub fn new() -> Result<Self, aws_lc_rs::error::Unspecified> {
-        Ok(Self(hmac::Key::generate(hmac::HMAC_SHA256, &aws_lc_rs::rand::SystemRandom::new())?))
+        Ok(Self(hmac::Key::generate(
+            hmac::HMAC_SHA256,
+            &aws_lc_rs::rand::SystemRandom::new(),
+        )?))
     }
 
     /// The fingerprint of a credential.
@@ -41,11 +44,8 @@ impl Fingerprints {
 /// Whether two credentials are equal, in a time that does not depend on where they differ.
 #[must_use]
 pub fn same(one: &SecretString, other: &SecretString) -> bool {
-    aws_lc_rs::constant_time::verify_slices_are_equal(
-        one.expose_secret().as_bytes(),
-        other.expose_secret().as_bytes(),
-    )
-    .is_ok()
+    aws_lc_rs::constant_time::verify_slices_are_equal(one.expose_secret().as_bytes(), other.expose_secret().as_bytes())
+        .is_ok()
 }
 
 /// Whether a credential keeps a rule of the field that it is for. The rule's text names no part of it.

@@ -67,9 +67,10 @@ pub fn failure(error: &KubernetesError, doing: &str, right: &str) -> Failure {
             Reason::InternalError,
             format!("cannot {doing}: the API server answered {status}; the operator tries again"),
         ),
-        None => {
-            Failure::new(Reason::InternalError, format!("cannot {doing}: {}; the operator tries again", cause(error)))
-        }
+        None => Failure::new(
+            Reason::InternalError,
+            format!("cannot {doing}: {}; the operator tries again", cause(error)),
+        ),
     }
 }
 

@@ -32,7 +32,17 @@ impl Secrets {
     /// Secrets of `namespace`, read when they are asked for.
     #[must_use]
     pub fn new(client: Client, namespace: &str) -> Self {
-        Self { api: Api::namespaced(client, namespace), namespace: namespace.to_owned(), read: HashMap::new() }
+        Self {
+            api: Api::namespaced(client, namespace),
+            namespace: namespace.to_owned(),
+            read: HashMap::new(),
+        }
+    }
+
+    /// Namespace that they are in.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     /// The value behind a reference.
@@ -63,7 +73,11 @@ impl Secrets {
                 format!("key {key} of Secret {namespace}/{name} {what}: write the credential into it"),
             )
         };
-        let bytes = secret.data.as_ref().and_then(|data| data.get(key)).ok_or_else(|| missing("does not exist"))?;
+        let bytes = secret
+            .data
+            .as_ref()
+            .and_then(|data| data.get(key))
+            .ok_or_else(|| missing("does not exist"))?;
         let text = std::str::from_utf8(&bytes.0).map_err(|_| {
             Failure::new(
                 Reason::SecretInvalid,
@@ -83,7 +97,7 @@ impl Secrets {
 }
 
 async fn read(api: &Api<Secret>, namespace: &str, name: &str) -> Result<Option<Secret>, Failure> {
-    kubernetes::answer(api.get_opt(name)).await.map_err(|error| {
-        kubernetes::failure(&error, &format!("read Secret {namespace}/{name}"), "get on secrets")
-    })
+    kubernetes::answer(api.get_opt(name))
+        .await
+        .map_err(|error| kubernetes::failure(&error, &format!("read Secret {namespace}/{name}"), "get on secrets"))
 }

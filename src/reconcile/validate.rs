@@ -105,31 +105,40 @@ pub fn validate(spec: &AuthenticatorSMSStageSpec, resource_name: &str) -> Result
 
     let configure_flow = configure_flow
         .as_ref()
-        .map(|flow| match (trimmed(flow.slug.as_ref()), trimmed(flow.uuid.as_ref())) {
-            (Some(slug), None) => {
-                clean("configureFlow.slug", &slug)?;
-                if slug.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
-                    Ok(FlowRef::Slug(slug))
-                } else {
-                    Err(invalid("configureFlow.slug", "a slug has only letters, digits, - and _"))
+        .map(
+            |flow| match (trimmed(flow.slug.as_ref()), trimmed(flow.uuid.as_ref())) {
+                (Some(slug), None) => {
+                    clean("configureFlow.slug", &slug)?;
+                    if slug.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
+                        Ok(FlowRef::Slug(slug))
+                    } else {
+                        Err(invalid(
+                            "configureFlow.slug",
+                            "a slug has only letters, digits, - and _",
+                        ))
+                    }
                 }
-            }
-            (None, Some(uuid)) => Ok(FlowRef::Uuid(parse_uuid("configureFlow.uuid", &uuid)?)),
-            (None, None) | (Some(_), Some(_)) => Err(invalid("configureFlow", "set exactly one of slug and uuid")),
-        })
+                (None, Some(uuid)) => Ok(FlowRef::Uuid(parse_uuid("configureFlow.uuid", &uuid)?)),
+                (None, None) | (Some(_), Some(_)) => Err(invalid("configureFlow", "set exactly one of slug and uuid")),
+            },
+        )
         .transpose()?;
     let mapping = mapping
         .as_ref()
-        .map(|mapping| match (trimmed(mapping.name.as_ref()), trimmed(mapping.uuid.as_ref())) {
-            (Some(name), None) => Ok(MappingRef::Name(name)),
-            (None, Some(uuid)) => Ok(MappingRef::Uuid(parse_uuid("mapping.uuid", &uuid)?)),
-            (None, None) | (Some(_), Some(_)) => Err(invalid("mapping", "set exactly one of name and uuid")),
-        })
+        .map(
+            |mapping| match (trimmed(mapping.name.as_ref()), trimmed(mapping.uuid.as_ref())) {
+                (Some(name), None) => Ok(MappingRef::Name(name)),
+                (None, Some(uuid)) => Ok(MappingRef::Uuid(parse_uuid("mapping.uuid", &uuid)?)),
+                (None, None) | (Some(_), Some(_)) => Err(invalid("mapping", "set exactly one of name and uuid")),
+            },
+        )
         .transpose()?;
     let credentials = match (provider, twilio, generic) {
         (Provider::Twilio, Some(twilio), None) => twilio_sources(twilio)?,
         (Provider::Generic, None, Some(generic)) => generic_sources(generic)?,
-        (Provider::Twilio, _, _) => return Err(invalid("provider", "set twilio, and not generic, for provider twilio")),
+        (Provider::Twilio, _, _) => {
+            return Err(invalid("provider", "set twilio, and not generic, for provider twilio"));
+        }
         (Provider::Generic, _, _) => {
             return Err(invalid("provider", "set generic, and not twilio, for provider generic"));
         }
@@ -156,11 +165,19 @@ pub fn deletion_policy(spec: &AuthenticatorSMSStageSpec, adopted: bool) -> Delet
     if spec.suspend || spec.management_policy == ManagementPolicy::Observe {
         return DeletionPolicy::Orphan;
     }
-    spec.deletion_policy.unwrap_or(if adopted { DeletionPolicy::Orphan } else { DeletionPolicy::Delete })
+    spec.deletion_policy.unwrap_or(if adopted {
+        DeletionPolicy::Orphan
+    } else {
+        DeletionPolicy::Delete
+    })
 }
 
 fn twilio_sources(twilio: &Twilio) -> Result<CredentialSources, Failure> {
-    let account = source("twilio.accountSid", twilio.account_sid.as_ref(), twilio.account_sid_secret_ref.as_ref())?;
+    let account = source(
+        "twilio.accountSid",
+        twilio.account_sid.as_ref(),
+        twilio.account_sid_secret_ref.as_ref(),
+    )?;
     if let Source::Clear(sid) = &account {
         account_sid(sid).map_err(|fix| invalid("twilio.accountSid", fix))?;
     }
@@ -181,10 +198,16 @@ fn generic_sources(generic: &Generic) -> Result<CredentialSources, Failure> {
     let (auth, auth_password) = match generic.auth_type {
         AuthType::Basic => {
             if generic.token_secret_ref.is_some() {
-                return Err(invalid("generic.tokenSecretRef", "remove it, or set authType to bearer"));
+                return Err(invalid(
+                    "generic.tokenSecretRef",
+                    "remove it, or set authType to bearer",
+                ));
             }
-            let auth =
-                source("generic.username", generic.username.as_ref(), generic.username_secret_ref.as_ref())?;
+            let auth = source(
+                "generic.username",
+                generic.username.as_ref(),
+                generic.username_secret_ref.as_ref(),
+            )?;
             if let Source::Clear(name) = &auth {
                 user_name(name).map_err(|fix| invalid("generic.username", fix))?;
             }
@@ -207,7 +230,13 @@ fn generic_sources(generic: &Generic) -> Result<CredentialSources, Failure> {
             (Source::Secret(token), None)
         }
     };
-    Ok(CredentialSources { provider: Provider::Generic, account, auth_type: generic.auth_type, auth, auth_password })
+    Ok(CredentialSources {
+        provider: Provider::Generic,
+        account,
+        auth_type: generic.auth_type,
+        auth,
+        auth_password,
+    })
 }
 
 fn source(field: &str, clear: Option<&String>, secret: Option<&SecretKeyRef>) -> Result<Source, Failure> {
@@ -220,7 +249,9 @@ fn source(field: &str, clear: Option<&String>, secret: Option<&SecretKeyRef>) ->
 }
 
 fn trimmed(value: Option<&String>) -> Option<String> {
-    value.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+    value
+        .map(|value| value.trim().to_owned())
+        .filter(|value| !value.is_empty())
 }
 
 fn text(field: &str, value: &str) -> Result<String, Failure> {
@@ -342,14 +373,21 @@ mod tests {
         let stage = validate(&serde_json::from_value(twilio()).unwrap(), "sms").unwrap();
         assert_eq!(stage.name, "sms", "the name defaults to the resource's");
         assert_eq!(stage.friendly_name, "");
-        assert_eq!(stage.credentials.auth_type, AuthType::Basic, "Twilio holds auth_type at basic");
+        assert_eq!(
+            stage.credentials.auth_type,
+            AuthType::Basic,
+            "Twilio holds auth_type at basic"
+        );
         assert_eq!(stage.adoption, AdoptionPolicy::IfMatch);
     }
 
     #[test]
     fn values_are_trimmed_as_authentik_trims_them() {
         let stage = validate(&with(twilio(), "/name", json!("\u{2003}sms one\u{a0}")), "x").unwrap();
-        assert_eq!(stage.name, "sms one", "Unicode white space goes, inner white space stays");
+        assert_eq!(
+            stage.name, "sms one",
+            "Unicode white space goes, inner white space stays"
+        );
     }
 
     #[test]
@@ -358,25 +396,85 @@ mod tests {
                             "tokenSecretRef": {"name": "a", "key": "b"}});
         let cases = [
             (with(twilio(), "/fromNumber", json!("  ")), "spec.fromNumber", "blank"),
-            (with(twilio(), "/fromNumber", json!("a\u{0}b")), "spec.fromNumber", "NUL"),
-            (with(twilio(), "/configureFlow", json!({})), "spec.configureFlow", "no identity"),
-            (with(twilio(), "/configureFlow", json!({"slug": "a b"})), "spec.configureFlow.slug", "blank in slug"),
-            (with(twilio(), "/configureFlow", json!({"uuid": "zz"})), "spec.configureFlow.uuid", "no uuid"),
-            (with(twilio(), "/mapping", json!({"name": "a", "uuid": "b"})), "spec.mapping", "both identities"),
-            (with(twilio(), "/provider", json!("generic")), "spec.provider", "member of the other provider"),
-            (with(twilio(), "/twilio/accountSid", json!("SK00")), "spec.twilio.accountSid", "an API key"),
-            (with(generic(), "/generic/url", json!("sms.example.com")), "spec.generic.url", "not absolute"),
-            (with(generic(), "/generic/url", json!("ftp://h/")), "spec.generic.url", "scheme"),
-            (with(generic(), "/generic/url", json!("https://u:p@h/")), "spec.generic.url", "userinfo"),
-            (with(generic(), "/generic/url", json!("https://h/#f")), "spec.generic.url", "fragment"),
-            (with(generic(), "/generic/username", json!("a:b")), "spec.generic.username", "colon"),
-            (with(generic(), "/generic/tokenSecretRef", json!({"name": "a", "key": "b"})), "spec.generic.tokenSecretRef", "token with basic"),
-            (with(generic(), "/generic", bearer), "spec.generic.authType", "user name with bearer"),
+            (
+                with(twilio(), "/fromNumber", json!("a\u{0}b")),
+                "spec.fromNumber",
+                "NUL",
+            ),
+            (
+                with(twilio(), "/configureFlow", json!({})),
+                "spec.configureFlow",
+                "no identity",
+            ),
+            (
+                with(twilio(), "/configureFlow", json!({"slug": "a b"})),
+                "spec.configureFlow.slug",
+                "blank in slug",
+            ),
+            (
+                with(twilio(), "/configureFlow", json!({"uuid": "zz"})),
+                "spec.configureFlow.uuid",
+                "no uuid",
+            ),
+            (
+                with(twilio(), "/mapping", json!({"name": "a", "uuid": "b"})),
+                "spec.mapping",
+                "both identities",
+            ),
+            (
+                with(twilio(), "/provider", json!("generic")),
+                "spec.provider",
+                "member of the other provider",
+            ),
+            (
+                with(twilio(), "/twilio/accountSid", json!("SK00")),
+                "spec.twilio.accountSid",
+                "an API key",
+            ),
+            (
+                with(generic(), "/generic/url", json!("sms.example.com")),
+                "spec.generic.url",
+                "not absolute",
+            ),
+            (
+                with(generic(), "/generic/url", json!("ftp://h/")),
+                "spec.generic.url",
+                "scheme",
+            ),
+            (
+                with(generic(), "/generic/url", json!("https://u:p@h/")),
+                "spec.generic.url",
+                "userinfo",
+            ),
+            (
+                with(generic(), "/generic/url", json!("https://h/#f")),
+                "spec.generic.url",
+                "fragment",
+            ),
+            (
+                with(generic(), "/generic/username", json!("a:b")),
+                "spec.generic.username",
+                "colon",
+            ),
+            (
+                with(generic(), "/generic/tokenSecretRef", json!({"name": "a", "key": "b"})),
+                "spec.generic.tokenSecretRef",
+                "token with basic",
+            ),
+            (
+                with(generic(), "/generic", bearer),
+                "spec.generic.authType",
+                "user name with bearer",
+            ),
         ];
         for (spec, field, why) in cases {
             let failure = validate(&spec, "sms").unwrap_err();
             assert_eq!(failure.reason, Reason::InvalidSpec, "{why}");
-            assert!(failure.message.starts_with(&format!("{field}: ")), "{why}: {}", failure.message);
+            assert!(
+                failure.message.starts_with(&format!("{field}: ")),
+                "{why}: {}",
+                failure.message
+            );
         }
     }
 
@@ -388,7 +486,11 @@ mod tests {
         for (pointer, value) in [("/suspend", json!(true)), ("/managementPolicy", json!("Observe"))] {
             let mut spec = with(twilio(), pointer, value);
             spec.deletion_policy = Some(DeletionPolicy::ForceDelete);
-            assert_eq!(deletion_policy(&spec, false), DeletionPolicy::Orphan, "{pointer} leaves the stage alone");
+            assert_eq!(
+                deletion_policy(&spec, false),
+                DeletionPolicy::Orphan,
+                "{pointer} leaves the stage alone"
+            );
         }
     }
 }

@@ -1,0 +1,225 @@
+//! Step 5: carries out one action in authentik. The only writer there.
+
+use uuid::Uuid;
+
+use crate::api::Reason;
+use crate::authentik::{Effect, Error, StageChanges, StageRow, WriteTag};
+
+use super::server::Server;
+use super::{Context, Failure};
+
+/// Permission to create a stage.
+pub const ADD: &str = "authentik_stages_authenticator_sms.add_authenticatorsmsstage";
+/// Permission to change a stage.
+pub const CHANGE: &str = "authentik_stages_authenticator_sms.change_authenticatorsmsstage";
+
+/// Fields that are changed together or not at all.
+const GROUP: [&str; 5] = ["provider", "account_sid", "auth_type", "auth", "auth_password"];
+
+/// What a create came to.
+pub enum Created {
+    /// The stage is there, and ours.
+    Stage(StageRow),
+    /// The name is taken, and nothing was created by this request.
+    NameTaken,
+    /// Nothing was created, for certain.
+    Nothing(Failure),
+    /// Nobody knows: the reply was lost.
+    Unknown(Failure),
+}
+
+/// What a change came to.
+pub struct Updated {
+    /// The stage after it; none if nothing could be changed.
+    pub row: Option<StageRow>,
+    /// Fields that were changed.
+    pub changed: Vec<&'static str>,
+    /// Fields that authentik refused, each holding back only itself.
+    pub refused: Vec<Failure>,
+    /// authentik does not know a flow or mapping that a look-up gave.
+    pub stale_reference: bool,
+}
+
+/// Sends a create.
+pub async fn create(context: &Context, server: &Server, fields: &StageChanges, tag: &WriteTag) -> Created {
+    let now = context.clock.now();
+    let name = fields.name.clone().unwrap_or_default();
+    match server.client.create_stage(fields, &server.features(), tag).await {
+        Ok(row) => {
+            server.breaker().succeeded();
+            server.showed_a_stage();
+            server.wrote(row.pk, Some(row.clone()), context.clock.now());
+            Created::Stage(row)
+        }
+        Err(Error::Validation { fields, .. }) if fields.contains_key("name") => Created::NameTaken,
+        Err(Error::Validation {
+            fields: refused,
+            request_id,
+        }) => {
+            forget_references(server, fields).await;
+            Created::Nothing(rejected(&refused, request_id.as_deref()))
+        }
+        Err(error) => {
+            let failure = server.failure(&error, &format!("create stage {name:?}"), ADD, now);
+            match error.effect() {
+                Effect::None => Created::Nothing(failure),
+                Effect::Unknown => Created::Unknown(failure),
+            }
+        }
+    }
+}
+
+/// Sends a change; what authentik refuses is left out of a second try, so that it holds back nothing else.
+///
+/// # Errors
+/// A server that cannot be asked, or a stage that is gone.
+pub async fn update(
+    context: &Context,
+    server: &Server,
+    pk: Uuid,
+    changes: StageChanges,
+    tag: &WriteTag,
+) -> Result<Updated, Failure> {
+    let refused = match send(context, server, pk, &changes, tag).await? {
+        Sent::Row(row) => {
+            return Ok(Updated {
+                row: Some(row),
+                changed: changes.fields(),
+                refused: Vec::new(),
+                stale_reference: false,
+            });
+        }
+        Sent::Refused(refused) => refused,
+    };
+    let stale_reference = ["configure_flow", "mapping"]
+        .iter()
+        .any(|field| refused.fields.contains_key(*field))
+        && forget_references(server, &changes).await;
+    let mut rest = changes.clone();
+    for field in changes.fields() {
+        if refused.fields.contains_key(field) {
+            let together: &[&str] = if GROUP.contains(&field) { &GROUP } else { &[field] };
+            for field in together {
+                rest = rest.without(field);
+            }
+        }
+    }
+    let none_was_ours = rest.fields().len() == changes.fields().len();
+    let mut updated = Updated {
+        row: None,
+        changed: Vec::new(),
+        refused: refused.failures(&changes),
+        stale_reference,
+    };
+    if !rest.is_empty() && !none_was_ours {
+        match send(context, server, pk, &rest, tag).await? {
+            Sent::Row(row) => {
+                updated.row = Some(row);
+                updated.changed = rest.fields();
+            }
+            Sent::Refused(again) => updated.refused.extend(again.failures(&rest)),
+        }
+    }
+    Ok(updated)
+}
+
+enum Sent {
+    Row(StageRow),
+    Refused(Refused),
+}
+
+struct Refused {
+    fields: std::collections::BTreeMap<String, Vec<String>>,
+    request_id: Option<String>,
+}
+
+impl Refused {
+    /// One failure for a name that is taken, one for the rest.
+    fn failures(&self, sent: &StageChanges) -> Vec<Failure> {
+        let mut rest = self.fields.clone();
+        let mut failures = Vec::new();
+        if rest.remove("name").is_some() {
+            let name = sent.name.clone().unwrap_or_default();
+            failures.push(Failure::new(
+                Reason::NameConflict,
+                format!("authentik does not take the name {name:?}, since a stage has it or it is not a name; everything else is kept: choose another name"),
+            ));
+        }
+        if !rest.is_empty() {
+            failures.push(rejected(&rest, self.request_id.as_deref()));
+        }
+        failures
+    }
+}
+
+async fn send(
+    context: &Context,
+    server: &Server,
+    pk: Uuid,
+    changes: &StageChanges,
+    tag: &WriteTag,
+) -> Result<Sent, Failure> {
+    let now = context.clock.now();
+    match server.client.update_stage(pk, changes, &server.features(), tag).await {
+        Ok(row) => {
+            server.breaker().succeeded();
+            server.showed_a_stage();
+            server.wrote(pk, Some(row.clone()), context.clock.now());
+            Ok(Sent::Row(row))
+        }
+        Err(Error::Validation { fields, request_id }) => Ok(Sent::Refused(Refused { fields, request_id })),
+        Err(error) => Err(server.failure(&error, &format!("change stage {pk}"), CHANGE, now)),
+    }
+}
+
+/// authentik refused values: `Rejected` with its own words, by the field of the spec.
+fn rejected(refused: &std::collections::BTreeMap<String, Vec<String>>, request_id: Option<&str>) -> Failure {
+    let words: Vec<_> = refused
+        .iter()
+        .map(|(field, texts)| format!("{}: {}", spec_field(field), texts.join(" ")))
+        .collect();
+    let request = request_id.map(|id| format!(" (request {id})")).unwrap_or_default();
+    let missing = |field: &str| refused.len() == 1 && refused.contains_key(field);
+    let (reason, remedy) = if missing("configure_flow") {
+        (Reason::FlowNotFound, "create the flow, or correct the reference")
+    } else if missing("mapping") {
+        (
+            Reason::MappingNotFound,
+            "create the webhook mapping, or correct the reference",
+        )
+    } else {
+        (Reason::Rejected, "correct the spec")
+    };
+    Failure::new(
+        reason,
+        format!("authentik refuses {}{request}: {remedy}", words.join("; ")),
+    )
+}
+
+/// Where a field of authentik stands in the spec.
+fn spec_field(field: &str) -> &str {
+    match field {
+        "name" => "spec.name",
+        "friendly_name" => "spec.friendlyName",
+        "configure_flow" => "spec.configureFlow",
+        "from_number" => "spec.fromNumber",
+        "verify_only" => "spec.verifyOnly",
+        "provider" => "spec.provider",
+        "account_sid" => "the account (spec.twilio.accountSid or spec.generic.url)",
+        "auth_type" => "spec.generic.authType",
+        "auth" => "the credential",
+        "auth_password" => "the password",
+        "mapping" => "spec.mapping",
+        other => other,
+    }
+}
+
+/// Forgets what look-ups gave for the references just sent; true if there was any.
+async fn forget_references(server: &Server, sent: &StageChanges) -> bool {
+    let mut any = false;
+    for pk in [sent.configure_flow, sent.mapping].into_iter().flatten().flatten() {
+        server.lookups.forget(pk).await;
+        any = true;
+    }
+    any
+}

@@ -1,0 +1,499 @@
+//! One pass over an `AuthentikConnection`: token and CA, what the server says of itself and of the token, and the
+//! round that sees the drift of all its stages.
+
+pub mod check;
+pub mod ingredients;
+pub mod sync;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+use crate::api::{
+    AuthentikConnection, AuthentikConnectionSpec, AuthentikConnectionStatus, CONNECTION_FINALIZER, FIELD_MANAGER,
+    GROUP, RECONCILE_ANNOTATION, Reason, VERSION, VerifiedWith,
+};
+
+use super::memory::Failing;
+use super::server::{Ingredients, Server, State};
+use super::status::{self, Verdict};
+use super::{ConnectionKey, Context, Failure, Pass, failure, kubernetes};
+use check::Needs;
+
+/// How often a server is looked at that answers nothing, or whose connection asks for no rounds.
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often version and rights are read again while all is well.
+const CHECK_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// A change of `status.stages` alone waits this long, so that a crowd costs one write.
+const COUNT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What is remembered of a connection between passes.
+#[derive(Default)]
+pub struct ConnectionMemory {
+    latest: Option<Arc<AuthentikConnection>>,
+    server: Option<Arc<Server>>,
+    username: check::Username,
+    checked: Option<Instant>,
+    needs: Needs,
+    synced: Option<Instant>,
+    failing: Option<Failing>,
+    counted: Option<Instant>,
+    told: Option<Told>,
+}
+
+/// What stages were last told of their connection: they are woken when it changes, and not before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Told {
+    made_of: Option<Ingredients>,
+    suspended: bool,
+    reason: Reason,
+}
+
+/// The time between rounds that a connection asks for; none: no rounds of their own.
+#[must_use]
+pub fn sync_interval(context: &Context, key: &ConnectionKey) -> Option<Duration> {
+    let connection = context.servers.resource(key)?;
+    interval_of(&connection.spec).filter(|interval| !interval.is_zero())
+}
+
+/// `syncInterval`, if it is a valid one.
+fn interval_of(spec: &AuthentikConnectionSpec) -> Option<Duration> {
+    ingredients::duration(&spec.sync_interval).filter(|interval| {
+        interval.is_zero() || (Duration::from_secs(10)..=Duration::from_secs(24 * 3600)).contains(interval)
+    })
+}
+
+/// One pass over an `AuthentikConnection`.
+pub async fn connection(context: &Context, object: Arc<AuthentikConnection>, memory: &mut ConnectionMemory) -> Pass {
+    let object = match memory.latest.take() {
+        Some(latest) if latest.uid() == object.uid() && version(&latest) > version(&object) => latest,
+        _ => object,
+    };
+    let key = ConnectionKey::of(&*object);
+    context.servers.put(&key, Arc::clone(&object));
+    let mut work = Work {
+        context,
+        memory,
+        key,
+        object,
+        pass: Pass::default(),
+    };
+    let outcome = work.run().await;
+    work.finish(outcome).await
+}
+
+fn version(object: &AuthentikConnection) -> Option<u64> {
+    object.resource_version().and_then(|text| text.parse().ok())
+}
+
+struct Work<'a> {
+    context: &'a Context,
+    memory: &'a mut ConnectionMemory,
+    key: ConnectionKey,
+    object: Arc<AuthentikConnection>,
+    pass: Pass,
+}
+
+impl Work<'_> {
+    async fn run(&mut self) -> Result<Verdict, Failure> {
+        let deleting = self.object.metadata.deletion_timestamp.is_some();
+        let holders = self.context.claims().holding(&self.key);
+        if deleting && holders.is_empty() {
+            self.context
+                .servers
+                .set(&self.key, State::NotReady(super::server::not_found(&self.key)));
+            self.patch_finalizer(false).await?;
+            return Err(Failure::new(Reason::Deleting, "nothing needs the connection any more"));
+        }
+        if !deleting
+            && self
+                .context
+                .claims()
+                .through(&self.key)
+                .iter()
+                .any(|claim| claim.writes)
+        {
+            self.patch_finalizer(true).await?;
+        }
+        if self.object.spec.suspend {
+            self.context.servers.set(&self.key, State::Suspended);
+            return Ok(Verdict::suspended(
+                true,
+                "everything that goes through this connection rests, since spec.suspend is set",
+            ));
+        }
+        let server = self.server().await?;
+        let now = self.context.clock.now();
+        if let Some(wait) = server.breaker().probe_wait(now) {
+            self.pass.next = Some(wait);
+            let refusal = server.breaker().refusal().cloned();
+            if let Some(failure) = refusal {
+                return Err(failure.not_before(Some(wait)));
+            }
+        }
+        let was_open = server.breaker().is_open();
+        self.check_and_sync(&server).await?;
+        if was_open {
+            self.pass.wake.extend(sync::everybody(self.context, &self.key));
+        }
+        self.context.servers.set(&self.key, State::Ready(Arc::clone(&server)));
+        if deleting {
+            let names: Vec<_> = holders.iter().take(16).map(ToString::to_string).collect();
+            return Ok(Verdict::working(
+                Reason::DeletionBlocked,
+                format!(
+                    "{} AuthenticatorSMSStage(s) still own stages through this connection: delete them first, or set \
+                     their deletionPolicy to Orphan: {}",
+                    holders.len(),
+                    names.join(", ")
+                ),
+            ));
+        }
+        Ok(Verdict::ready(
+            Reason::Available,
+            "the server answers and the token may do what is needed",
+        ))
+    }
+
+    /// The live server: the one there is if it is made of the same, else a new one.
+    async fn server(&mut self) -> Result<Arc<Server>, Failure> {
+        let gathered = ingredients::gather(self.context, &self.object).await?;
+        if let Some(server) = self
+            .memory
+            .server
+            .as_ref()
+            .filter(|server| server.made_of == gathered.made_of)
+        {
+            return Ok(Arc::clone(server));
+        }
+        let made_of = gathered.made_of.clone();
+        let client = gathered.client(self.context, &self.key)?;
+        let server = Server::new(
+            self.key.clone(),
+            self.object.uid().unwrap_or_default(),
+            client,
+            made_of.clone(),
+        );
+        let verified = self
+            .object
+            .status
+            .as_ref()
+            .and_then(|status| status.verified_with.as_ref());
+        if verified == Some(&verified_with(&made_of)) {
+            server.showed_a_stage();
+        }
+        let server = Arc::new(server);
+        self.memory.server = Some(Arc::clone(&server));
+        self.memory.checked = None;
+        self.memory.synced = None;
+        Ok(server)
+    }
+
+    async fn check_and_sync(&mut self, server: &Server) -> Result<(), Failure> {
+        let now = self.context.clock.now();
+        let forced = self.forced().is_some();
+        let is_due =
+            |at: Option<Instant>, every: Duration| at.is_none_or(|at| now.saturating_duration_since(at) >= every);
+        let needs = self.needs();
+        let again = self.memory.failing.is_some() || forced || needs != self.memory.needs;
+        let interval = interval_of(&self.object.spec).unwrap_or(PROBE_INTERVAL);
+        let sync_due = forced
+            || self.memory.failing.is_some()
+            || match interval {
+                Duration::ZERO => self.memory.synced.is_none(),
+                interval => is_due(self.memory.synced, interval),
+            };
+        let check_due = again || is_due(self.memory.checked, CHECK_INTERVAL);
+        if check_due {
+            self.memory.checked = None;
+        }
+        // The round first: it finds a stage on which the right to change can be probed.
+        if sync_due {
+            let round = sync::sync(self.context, server).await;
+            let round = match round {
+                // Told apart from a missing right by the look at the version, which needs none.
+                Err(failure) if failure.reason == Reason::Forbidden => {
+                    check::check(self.context, server, Needs::default()).await?;
+                    server.lacks(super::observe::VIEW);
+                    return Err(failure);
+                }
+                round => round?,
+            };
+            self.pass.wake.extend(round.wake);
+            self.memory.synced = if round.repeat { None } else { Some(now) };
+            if round.repeat {
+                self.pass.next = Some(Duration::from_secs(1));
+            }
+        }
+        if check_due {
+            self.memory.username = check::check(self.context, server, needs).await?;
+            self.memory.checked = Some(now);
+            self.memory.needs = needs;
+        }
+        Ok(())
+    }
+
+    fn needs(&self) -> Needs {
+        let claims = self.context.claims();
+        let through = claims.through(&self.key);
+        Needs {
+            writes: through.iter().any(|claim| claim.writes),
+            deletes: through.iter().any(|claim| claim.writes && claim.deletes),
+        }
+    }
+
+    fn forced(&self) -> Option<String> {
+        let handled = self
+            .object
+            .status
+            .as_ref()
+            .and_then(|status| status.last_handled_reconcile_at.as_ref());
+        let asked = self
+            .object
+            .annotations()
+            .get(RECONCILE_ANNOTATION)
+            .map(|value| status::bounded(value, 256));
+        asked.filter(|value| handled != Some(value))
+    }
+
+    async fn finish(mut self, outcome: Result<Verdict, Failure>) -> Pass {
+        let generation = self.object.metadata.generation.unwrap_or_default();
+        let now = self.context.clock.now();
+        let mut status = self.object.status.clone().unwrap_or_default();
+        status.conditions = status::ours(&status.conditions);
+        let was_ready = status::was_ready(&status.conditions, generation);
+        let forced = self.forced();
+        let verdict = match outcome {
+            Ok(verdict) => {
+                self.memory.failing = None;
+                let interval = interval_of(&self.object.spec).filter(|interval| !interval.is_zero());
+                let next = interval.map_or(CHECK_INTERVAL, |interval| {
+                    jittered(interval, self.object.uid().as_deref())
+                });
+                self.pass.next = Some(self.pass.next.map_or(next, |sooner| sooner.min(next)));
+                verdict
+            }
+            Err(failure) if failure.reason == Reason::Deleting => return self.pass,
+            Err(failure) => {
+                self.pass.failure = Some(failure.reason);
+                self.context.servers.set(&self.key, State::NotReady(failure.clone()));
+                let delay = self.retry(&failure, &status, generation);
+                self.pass.next = Some(delay);
+                let unwell_since = self.memory.failing.map_or(now, |failing| failing.first);
+                let unwell_for = now.saturating_duration_since(unwell_since);
+                if was_ready && failure::has_grace(failure.reason) && unwell_for < status::GRACE && forced.is_none() {
+                    self.tell_stages(&Verdict::failed(&failure));
+                    self.pass.next = Some(delay.min(status::GRACE - unwell_for));
+                    self.memory.latest = Some(self.object);
+                    return self.pass;
+                }
+                Verdict::failed(&failure)
+            }
+        };
+        self.tell_stages(&verdict);
+        self.describe(&mut status, &verdict, generation, forced);
+        self.write(status).await;
+        self.memory.latest = Some(Arc::clone(&self.object));
+        self.pass
+    }
+
+    fn retry(&mut self, failure: &Failure, status: &AuthentikConnectionStatus, generation: i64) -> Duration {
+        let now = self.context.clock.now();
+        let known = self
+            .memory
+            .failing
+            .filter(|f| f.reason == failure.reason && f.generation == generation);
+        let failing = known.unwrap_or_else(|| {
+            let told = status::ready(&status.conditions)
+                .filter(|ready| ready.status == "False" && ready.reason == failure.reason.as_str())
+                .filter(|_| self.memory.failing.is_none());
+            let since = told.map_or(now, |ready| {
+                let age = self.context.clock.wall().duration_since(ready.last_transition_time.0);
+                now.checked_sub(age.unsigned_abs()).unwrap_or(now)
+            });
+            let first = self.memory.failing.map_or(since, |failing| failing.first);
+            Failing {
+                reason: failure.reason,
+                generation,
+                since,
+                first,
+            }
+        });
+        self.memory.failing = Some(failing);
+        let delay = status::retry_delay(
+            now.saturating_duration_since(failing.since),
+            &self.object.uid().unwrap_or_default(),
+        );
+        let open = self
+            .memory
+            .server
+            .as_ref()
+            .is_some_and(|server| server.breaker().is_open());
+        let delay = if open {
+            interval_of(&self.object.spec).unwrap_or(PROBE_INTERVAL).max(delay)
+        } else {
+            delay
+        };
+        failure.retry_after.map_or(delay, |pause| delay.max(pause))
+    }
+
+    /// Wakes the stages if something changed that is of interest to them.
+    fn tell_stages(&mut self, verdict: &Verdict) {
+        let told = Told {
+            made_of: self.memory.server.as_ref().map(|server| server.made_of.clone()),
+            suspended: self.object.spec.suspend,
+            reason: verdict.reason,
+        };
+        if self.memory.told.as_ref() != Some(&told) {
+            self.pass.wake.extend(sync::everybody(self.context, &self.key));
+            self.memory.told = Some(told);
+        }
+    }
+
+    fn describe(
+        &mut self,
+        status: &mut AuthentikConnectionStatus,
+        verdict: &Verdict,
+        generation: i64,
+        forced: Option<String>,
+    ) {
+        let now = self.context.clock.now();
+        let wall: Timestamp = self.context.clock.wall();
+        let before = std::mem::take(&mut status.conditions);
+        status.conditions = status::conditions(&before, verdict, generation, wall);
+        self.pass
+            .notices
+            .extend(status::notice(&before, &status.conditions, verdict.reason));
+        status.observed_generation = generation;
+        if let Some(server) = &self.memory.server {
+            status.server_version = server.version().map(|version| version.to_string());
+            status.missing_permissions = server.missing_permissions();
+            if server.has_shown_a_stage() {
+                status.verified_with = Some(verified_with(&server.made_of));
+            }
+        }
+        status.username = self
+            .memory
+            .username
+            .as_ref()
+            .map(|name| status::bounded(name, crate::api::schema::STATUS_TEXT))
+            .or(status.username.take());
+        if let Some(forced) = forced {
+            status.last_handled_reconcile_at = Some(forced);
+        }
+        let stages = i64::try_from(self.context.claims().through(&self.key).len()).unwrap_or(i64::MAX);
+        if stages != status.stages {
+            let due = self
+                .memory
+                .counted
+                .is_none_or(|at| now.saturating_duration_since(at) >= COUNT_INTERVAL);
+            if due {
+                status.stages = stages;
+                self.memory.counted = Some(now);
+            } else {
+                self.pass.next = Some(self.pass.next.map_or(COUNT_INTERVAL, |next| next.min(COUNT_INTERVAL)));
+            }
+        }
+    }
+
+    async fn write(&mut self, status: AuthentikConnectionStatus) {
+        let mut before = self.object.status.clone().unwrap_or_default();
+        before.conditions = status::ours(&before.conditions);
+        if before == status {
+            return;
+        }
+        let body = json!({
+            "apiVersion": format!("{GROUP}/{VERSION}"),
+            "kind": "AuthentikConnection",
+            "metadata": {"name": self.key.name, "namespace": self.key.namespace, "uid": self.object.uid()},
+            "status": status,
+        });
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let api = self.api();
+        match kubernetes::answer(api.patch_status(&self.key.name, &params, &Patch::Apply(body))).await {
+            Ok(object) => self.object = Arc::new(object),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => {
+                tracing::warn!(connection = %self.key, %error, "cannot write the status");
+                self.pass.next = Some(Duration::from_secs(1));
+            }
+        }
+    }
+
+    /// Puts the finalizer on, or takes it off.
+    async fn patch_finalizer(&mut self, wanted: bool) -> Result<(), Failure> {
+        let finalizers = self.object.finalizers();
+        let index = finalizers
+            .iter()
+            .position(|finalizer| finalizer == CONNECTION_FINALIZER);
+        let patch = match (wanted, index) {
+            (true, Some(_)) | (false, None) => return Ok(()),
+            (true, None) => {
+                let add = if finalizers.is_empty() {
+                    json!({"op": "add", "path": "/metadata/finalizers", "value": [CONNECTION_FINALIZER]})
+                } else {
+                    json!({"op": "add", "path": "/metadata/finalizers/-", "value": CONNECTION_FINALIZER})
+                };
+                json!([{"op": "test", "path": "/metadata/resourceVersion", "value": self.object.resource_version()}, add])
+            }
+            (false, Some(index)) => {
+                let path = format!("/metadata/finalizers/{index}");
+                json!([{"op": "test", "path": path, "value": CONNECTION_FINALIZER}, {"op": "remove", "path": path}])
+            }
+        };
+        let doing = format!("change the finalizers of AuthentikConnection {}", self.key);
+        let patch = serde_json::from_value(patch).map_err(|_| {
+            Failure::new(
+                Reason::InternalError,
+                format!("cannot {doing}: this is a bug, please report it"),
+            )
+        })?;
+        let api = self.api();
+        let written = kubernetes::answer(api.patch(
+            &self.key.name,
+            &PatchParams::default(),
+            &Patch::<AuthentikConnection>::Json(patch),
+        ))
+        .await;
+        match written {
+            Ok(object) => {
+                self.object = Arc::new(object);
+                Ok(())
+            }
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) if matches!(error.status(), Some(409 | 422)) => {
+                // Changed since it was read; the watch brings the change, and with it the next pass.
+                self.pass.next = Some(Duration::from_secs(1));
+                Ok(())
+            }
+            Err(error) => Err(kubernetes::failure(&error, &doing, "patch on authentikconnections")),
+        }
+    }
+
+    fn api(&self) -> Api<AuthentikConnection> {
+        Api::namespaced(self.context.kube.clone(), &self.key.namespace)
+    }
+}
+
+fn verified_with(made_of: &Ingredients) -> VerifiedWith {
+    VerifiedWith {
+        url: status::bounded(&made_of.url, crate::api::schema::STATUS_URL),
+        token_secret_uid: made_of.token.0.clone(),
+        token_resource_version: made_of.token.1.clone(),
+    }
+}
+
+/// The interval, up to a tenth shorter, so that connections do not go in step.
+fn jittered(interval: Duration, uid: Option<&str>) -> Duration {
+    let hash = uid
+        .unwrap_or_default()
+        .bytes()
+        .fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
+    interval.mul_f64(1.0 - f64::from(hash % 100) / 1000.0)
+}

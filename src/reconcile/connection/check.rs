@@ -1,0 +1,88 @@
+//! What a server says of itself and of the token, by reads that leave no trace.
+
+use crate::api::Reason;
+use crate::authentik::Error;
+use crate::reconcile::apply::{ADD, CHANGE};
+use crate::reconcile::deletion::{VIEW_DEVICES, VIEW_VALIDATE};
+use crate::reconcile::server::Server;
+use crate::reconcile::{Context, Failure};
+
+/// Permission to read audit events: of use, never needed.
+const VIEW_EVENTS: &str = "authentik_events.view_event";
+
+/// What present resources need of the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// A resource writes.
+    pub writes: bool,
+    /// A resource would delete its stage.
+    pub deletes: bool,
+}
+
+/// Whose token it is, if the server tells.
+pub type Username = Option<String>;
+
+/// Version, user, and what the token may.
+///
+/// # Errors
+/// A server that cannot be asked, a token that it does not accept, or one that may not do what every resource needs.
+pub async fn check(context: &Context, server: &Server, needs: Needs) -> Result<Username, Failure> {
+    let now = context.clock.now();
+    let version = server
+        .client
+        .version()
+        .await
+        .map_err(|error| server.failure(&error, "read authentik's version", "", now))?;
+    server.set_version(version);
+    server.breaker().succeeded();
+    // Best effort: in closed networks it can be slow, since it renders an avatar.
+    let username = server.client.me().await.ok().map(|me| me.username);
+    if needs.writes {
+        let add = server
+            .client
+            .may_add()
+            .await
+            .map_err(|error| server.failure(&error, "ask what the token may create", ADD, now))?;
+        require(server, add, ADD)?;
+        let known = server.snapshot().any_managed();
+        if let Some(pk) = known {
+            match server.client.may_change(pk).await {
+                Ok(change) => require(server, change, CHANGE)?,
+                // Gone since the last round: the round will tell.
+                Err(Error::NotFound { .. }) => {}
+                Err(error) => return Err(server.failure(&error, "ask what the token may change", CHANGE, now)),
+            }
+        }
+    }
+    if needs.deletes {
+        let devices = server.client.device_count().await.map(|_| ());
+        probe(server, &devices, VIEW_DEVICES);
+        let validate = server.client.validate_stages_with(uuid::Uuid::nil()).await.map(|_| ());
+        probe(server, &validate, VIEW_VALIDATE);
+    }
+    let events = server.client.newest_stage_events("model_updated", None, 1).await;
+    tracing::debug!(connection = %server.key, permission = VIEW_EVENTS, granted = events.is_ok(), "probed");
+    server.set_may_view_events(events.is_ok());
+    Ok(username)
+}
+
+fn require(server: &Server, granted: bool, permission: &'static str) -> Result<(), Failure> {
+    if granted {
+        server.permitted(permission);
+        return Ok(());
+    }
+    server.lacks(permission);
+    Err(Failure::new(
+        Reason::Forbidden,
+        format!("the token lacks {permission}: grant it to a role of the token's user, for all objects"),
+    ))
+}
+
+fn probe(server: &Server, answer: &Result<(), Error>, permission: &'static str) {
+    match answer {
+        Err(Error::Forbidden { .. }) => server.lacks(permission),
+        // A refused filter value is an answer to somebody who may ask.
+        Ok(()) | Err(Error::Validation { .. }) => server.permitted(permission),
+        Err(_) => {}
+    }
+}

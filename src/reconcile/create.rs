@@ -1,0 +1,263 @@
+//! A create that survives a crash at any point.
+//!
+//! ```text
+//!   finalizer -> intent in status -> POST -> pk in status
+//!                     |                |
+//!                     |                +- reply lost: the intent tells, by name and fields, whether a stage is ours
+//!                     +- crash before the POST: there is no stage of that name, and posting again is safe
+//! ```
+//!
+//! authentik's stage has no field for an owner, but its name is unique. So an intent is finished under its own name,
+//! whatever the spec says by then; a POST that takes effect late can only find its own name taken, or be found.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::api::{Origin, PendingCreate, Reason};
+use crate::authentik::{Error, StageRow};
+
+use super::apply::{self, Created};
+use super::goal::{Goal, is_intended};
+use super::observe::{self, Freshness, Observed};
+use super::record::Fenced;
+use super::server::Server;
+use super::status::{Notice, Verdict};
+use super::{Failure, Halt, Work};
+
+/// After this time, or twice the connection's time-out if that is longer, a POST takes effect no more.
+const LATEST_EFFECT: Duration = Duration::from_secs(60);
+
+/// Creates the stage.
+pub(super) async fn create(work: &mut Work<'_>, server: &Server, goal: &Goal) -> Result<Observed, Halt> {
+    work.stand_back(server)?;
+    let fields = goal.intended()?;
+    work.record.take_finalizer().await?;
+    work.record.status.pending_create = Some(PendingCreate {
+        name: goal.name.clone(),
+        connection: server.key.to_string(),
+        url: server.url(),
+        nonce: Uuid::new_v4().simple().to_string(),
+        started_at: Time(work.context.clock.wall()),
+        fields,
+    });
+    if work.record.status.origin.is_none() {
+        work.pin(server);
+    }
+    work.record.conclude(
+        work.context,
+        &Verdict::working(Reason::Creating, format!("creating stage {:?}", goal.name)),
+    );
+    work.record.write_status(Fenced::Yes).await?;
+    work.claim_again();
+    post(work, server, goal, true).await
+}
+
+/// Finishes an intent that an earlier pass left. None: it came to nothing, and the spec is looked at as it is.
+pub(super) async fn settle(work: &mut Work<'_>, server: &Server, goal: &Goal) -> Result<Option<Observed>, Halt> {
+    let Some(intent) = work.record.status.pending_create.clone() else {
+        return Ok(None);
+    };
+    same_server(&intent, server)?;
+    let account = goal
+        .credentials
+        .as_ref()
+        .ok()
+        .map(|credentials| &credentials.account_sid);
+    match find(work, server, &intent, account).await? {
+        Found::Ours(row) => {
+            created(work, server, &row, goal);
+            Ok(Some(Observed::Owned(row)))
+        }
+        Found::Foreign => {
+            work.record.status.pending_create = None;
+            Ok(None)
+        }
+        Found::Nothing => {
+            if let Some(failure) = goal.unresolved() {
+                return Err(failure.clone().into());
+            }
+            if goal.intended()? == intent.fields {
+                return post(work, server, goal, false).await.map(Some);
+            }
+            match effect_still_possible(&intent, server, work.context.clock.wall()) {
+                Some(left) => Err(Halt::Working(
+                    Verdict::working(
+                        Reason::Creating,
+                        format!(
+                            "the reply to the request that creates stage {:?} was lost, and the spec has changed since: \
+                             waiting until the request can take effect no more",
+                            intent.name
+                        ),
+                    ),
+                    left,
+                )),
+                None => {
+                    work.record.status.pending_create = None;
+                    Ok(None)
+                }
+            }
+        }
+    }
+}
+
+/// What an intent whose outcome nobody knows came to.
+pub(super) enum Found {
+    /// The stage is there, and it is ours.
+    Ours(StageRow),
+    /// A stage of the name is there, and it is not ours.
+    Foreign,
+    /// No SMS stage has the name.
+    Nothing,
+}
+
+/// Looks for the stage of an intent.
+pub(super) async fn find(
+    work: &Work<'_>,
+    server: &Server,
+    intent: &PendingCreate,
+    account: Option<&secrecy::SecretString>,
+) -> Result<Found, Failure> {
+    let now = work.context.clock.now();
+    let Some(row) = observe::by_name(server, &intent.name, Freshness::Live, now).await? else {
+        return Ok(Found::Nothing);
+    };
+    let owner = work.context.claims().owner_of(row.pk, &work.record.uid());
+    if owner.is_some() {
+        return Ok(Found::Foreign);
+    }
+    let ours = match written_by(server, row.pk).await {
+        Some(user_agent) => user_agent.contains(&intent.nonce),
+        None => is_intended(&row, &intent.fields, account),
+    };
+    Ok(if ours { Found::Ours(row) } else { Found::Foreign })
+}
+
+/// User-Agent of the request that created a stage, where the audit log tells.
+async fn written_by(server: &Server, pk: Uuid) -> Option<String> {
+    if !server.may_view_events() {
+        return None;
+    }
+    match server.client.newest_stage_events("model_created", Some(pk), 1).await {
+        Ok(events) => events
+            .into_iter()
+            .find(|event| event.model_pk == Some(pk))
+            .map(|event| event.user_agent),
+        Err(Error::Forbidden { .. }) => {
+            server.set_may_view_events(false);
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// How long the POST of an intent may still take effect; none: no more.
+pub(super) fn effect_still_possible(intent: &PendingCreate, server: &Server, now: Timestamp) -> Option<Duration> {
+    let latest = LATEST_EFFECT.max(server.client.timeout() * 2);
+    let age = now.duration_since(intent.started_at.0);
+    let age = if age.is_negative() {
+        Duration::ZERO
+    } else {
+        age.unsigned_abs()
+    };
+    latest.checked_sub(age).filter(|left| !left.is_zero())
+}
+
+/// An intent can be settled only where it was sent.
+pub(super) fn same_server(intent: &PendingCreate, server: &Server) -> Result<(), Failure> {
+    if intent.url == server.url() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Reason::ServerChanged,
+        format!(
+            "a stage {:?} may have been created at {}, and AuthentikConnection {} leads to {} now: set its url back \
+             until the stage is found, or let go of the stage by deleting this resource with deletionPolicy Orphan",
+            intent.name,
+            intent.url,
+            server.key,
+            server.url()
+        ),
+    ))
+}
+
+/// Sends the intent that stands in status. `first`: no earlier try of it may have taken effect.
+async fn post(work: &mut Work<'_>, server: &Server, goal: &Goal, first: bool) -> Result<Observed, Halt> {
+    let Some(intent) = work.record.status.pending_create.clone() else {
+        return Err(Halt::Again("send an intent".to_owned()));
+    };
+    let fields = goal.all_fields(&intent.name)?;
+    match apply::create(work.context, server, &fields, &work.tag(Some(&intent.nonce))).await {
+        Created::Stage(row) => {
+            created(work, server, &row, goal);
+            Ok(Observed::Owned(row))
+        }
+        Created::NameTaken if first => {
+            // A clean refusal proves the stage foreign: nothing of this intent was sent before.
+            work.record.status.pending_create = None;
+            name_taken(work, server, &intent.name).await
+        }
+        Created::NameTaken => {
+            let account = goal
+                .credentials
+                .as_ref()
+                .ok()
+                .map(|credentials| &credentials.account_sid);
+            match find(work, server, &intent, account).await? {
+                Found::Ours(row) => {
+                    created(work, server, &row, goal);
+                    Ok(Observed::Owned(row))
+                }
+                Found::Foreign | Found::Nothing => {
+                    work.record.status.pending_create = None;
+                    name_taken(work, server, &intent.name).await
+                }
+            }
+        }
+        Created::Nothing(failure) => {
+            if first {
+                work.record.status.pending_create = None;
+            }
+            Err(failure.into())
+        }
+        Created::Unknown(failure) => Err(failure.into()),
+    }
+}
+
+fn created(work: &mut Work<'_>, server: &Server, row: &StageRow, goal: &Goal) {
+    let again = work.record.status.origin.is_some();
+    work.own(server, row, Origin::Created);
+    work.sent(server, row.pk, goal);
+    let note = if again {
+        format!(
+            "stage {:?} was gone and has been created again as {}: users have to enrol their phones anew",
+            row.name, row.pk
+        )
+    } else {
+        format!("created stage {:?} as {}", row.name, row.pk)
+    };
+    work.record.notices.push(Notice {
+        warning: again,
+        reason: Reason::Creating,
+        note,
+    });
+}
+
+/// The name is taken by a stage that is not ours.
+async fn name_taken(work: &Work<'_>, server: &Server, name: &str) -> Result<Observed, Halt> {
+    let now = work.context.clock.now();
+    match observe::by_name(server, name, Freshness::Live, now).await? {
+        Some(row) => {
+            let owner = work.context.claims().owner_of(row.pk, &work.record.uid());
+            Ok(match owner {
+                Some(rival) => observe::taken_by(name, &rival.resource, rival.deleting),
+                None => Observed::Unowned(row),
+            })
+        }
+        None => Ok(Observed::Taken(
+            observe::holder_of_another_kind(server, name, now).await?,
+        )),
+    }
+}

@@ -1,0 +1,155 @@
+//! What the process remembers of one resource between passes. Losing it costs a request or a little patience, never
+//! correctness: what must survive stands in `status`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use crate::api::{AuthenticatorSMSStage, Reason};
+
+use super::goal::Sent;
+
+/// As many corrections of one field within [`CONTEST_WINDOW`] make a contest.
+const CONTEST_CORRECTIONS: usize = 3;
+/// See [`CONTEST_CORRECTIONS`].
+const CONTEST_WINDOW: Duration = Duration::from_secs(600);
+/// How long a contested field is left alone, the longer the oftener.
+const CONTEST_PAUSES: [Duration; 4] = [
+    Duration::from_secs(300),
+    Duration::from_secs(600),
+    Duration::from_secs(1200),
+    Duration::from_secs(1800),
+];
+
+/// What is remembered of one resource.
+#[derive(Default)]
+pub struct Memory {
+    /// The resource as our own last write left it: newer than what the watch may have brought.
+    pub latest: Option<Arc<AuthenticatorSMSStage>>,
+    /// Keyed hashes of the credentials that the stage was last seen to hold, or given.
+    pub sent: Option<(Uuid, Sent)>,
+    /// Since when the resource fails, and at what.
+    pub failing: Option<Failing>,
+    /// Corrections of what somebody else keeps changing.
+    pub contest: Contest,
+    /// The forced round that was acted on.
+    pub handled: Option<String>,
+}
+
+/// A failure that goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failing {
+    /// At what.
+    pub reason: Reason,
+    /// In which generation.
+    pub generation: i64,
+    /// Since when at this.
+    pub since: Instant,
+    /// Since when at anything: troubles that take turns are one trouble.
+    pub first: Instant,
+}
+
+/// Corrections of fields that somebody else keeps changing back.
+#[derive(Default)]
+pub struct Contest {
+    corrections: VecDeque<(String, Instant)>,
+    pauses: usize,
+    until: Option<Instant>,
+}
+
+impl Contest {
+    /// How long the stage is to be left alone; none: it may be corrected.
+    #[must_use]
+    pub fn pause(&self, now: Instant) -> Option<Duration> {
+        self.until?.checked_duration_since(now).filter(|left| !left.is_zero())
+    }
+
+    /// Whether somebody else is known to change it back.
+    #[must_use]
+    pub const fn is_on(&self) -> bool {
+        self.pauses > 0
+    }
+
+    /// Fields have been corrected.
+    pub fn corrected<'a>(&mut self, fields: impl IntoIterator<Item = &'a str>, now: Instant) {
+        self.corrections
+            .retain(|(_, at)| now.saturating_duration_since(*at) < CONTEST_WINDOW);
+        self.corrections
+            .extend(fields.into_iter().map(|field| (field.to_owned(), now)));
+        let often = |field: &str| {
+            self.corrections
+                .iter()
+                .filter(|(corrected, _)| corrected == field)
+                .count()
+                >= CONTEST_CORRECTIONS
+        };
+        if self.is_on() || self.corrections.iter().any(|(field, _)| often(field)) {
+            let pause = CONTEST_PAUSES[self.pauses.min(CONTEST_PAUSES.len() - 1)];
+            self.pauses += 1;
+            self.until = Some(now + pause);
+        }
+    }
+
+    /// Nothing differs: after one quiet interval past the pause the contest is over.
+    pub fn quiet(&mut self, interval: Duration, now: Instant) {
+        if self.until.is_some_and(|until| now >= until + interval) {
+            *self = Self::default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn the_third_correction_of_one_field_in_ten_minutes_begins_a_pause() {
+        let start = Instant::now();
+        let mut contest = Contest::default();
+        contest.corrected(["from_number"], start);
+        contest.corrected(["name"], start + MINUTE);
+        contest.corrected(["from_number"], start + 2 * MINUTE);
+        assert_eq!(
+            contest.pause(start + 2 * MINUTE),
+            None,
+            "two of one field and one of another"
+        );
+        contest.corrected(["from_number"], start + 3 * MINUTE);
+        assert_eq!(contest.pause(start + 3 * MINUTE), Some(5 * MINUTE));
+        assert_eq!(contest.pause(start + 8 * MINUTE), None);
+    }
+
+    #[test]
+    fn corrections_that_are_far_apart_are_no_contest() {
+        let start = Instant::now();
+        let mut contest = Contest::default();
+        for n in 0..9 {
+            contest.corrected(["from_number"], start + n * 6 * MINUTE);
+        }
+        assert!(!contest.is_on());
+    }
+
+    #[test]
+    fn pauses_grow_to_half_an_hour_and_end_with_one_quiet_interval() {
+        let mut now = Instant::now();
+        let mut contest = Contest::default();
+        contest.corrected(["a"], now);
+        contest.corrected(["a"], now);
+        let mut pauses = Vec::new();
+        for _ in 0..5 {
+            contest.corrected(["a"], now);
+            let pause = contest.pause(now).unwrap();
+            pauses.push(pause.as_secs() / 60);
+            now += pause;
+        }
+        assert_eq!(pauses, [5, 10, 20, 30, 30]);
+        contest.quiet(MINUTE, now);
+        assert!(contest.is_on(), "the interval has not passed");
+        contest.quiet(MINUTE, now + MINUTE);
+        assert!(!contest.is_on());
+    }
+}

@@ -1,0 +1,174 @@
+//! Step 3: what authentik holds. Reads only, from the connection's snapshot where that is enough.
+
+use std::time::Instant;
+
+use uuid::Uuid;
+
+use crate::api::{PinnedConnection, Reason};
+use crate::authentik::{Error, Lookup, StageRow};
+
+use super::server::Server;
+use super::{Failure, ResourceKey};
+
+/// Permission to read stages.
+pub const VIEW: &str = "authentik_stages_authenticator_sms.view_authenticatorsmsstage";
+/// Permission to read stages of every kind.
+pub const VIEW_ANY: &str = "authentik_flows.view_stage";
+
+/// What authentik holds, as far as one resource is concerned.
+#[derive(Clone, Debug)]
+pub enum Observed {
+    /// The stage that is ours.
+    Owned(StageRow),
+    /// The stage that was ours is no more.
+    Gone,
+    /// Nothing is ours, and nobody has the name.
+    Vacant,
+    /// Nothing is ours; an SMS stage of the name is there.
+    Unowned(StageRow),
+    /// Nothing is ours, and the name belongs to somebody for good.
+    Taken(Failure),
+}
+
+/// How fresh an answer has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// As of the last round, or of our own last write.
+    Snapshot,
+    /// As of now.
+    Live,
+}
+
+/// The stage of this key; none: it is gone for certain.
+///
+/// # Errors
+/// A server that cannot be asked, or whose "no such stage" proves nothing: `ServerChanged`.
+pub async fn by_pk(
+    server: &Server,
+    pk: Uuid,
+    pinned: Option<&PinnedConnection>,
+    freshness: Freshness,
+    now: Instant,
+) -> Result<Option<StageRow>, Failure> {
+    if freshness == Freshness::Snapshot {
+        if let Some(row) = server.snapshot().row(pk).cloned() {
+            return Ok(Some(row));
+        }
+    }
+    match server.client.stage(pk).await {
+        Ok(row) => {
+            server.breaker().succeeded();
+            server.showed_a_stage();
+            Ok(Some(row))
+        }
+        Err(Error::NotFound { .. }) => {
+            server.breaker().succeeded();
+            absent(server, pk, pinned).map(|()| None)
+        }
+        Err(error) => Err(server.failure(&error, &format!("read stage {pk}"), VIEW, now)),
+    }
+}
+
+/// Whether "no such stage" means that it is gone.
+///
+/// # Errors
+/// `ServerChanged` if it may as well mean another server or another token; `ServerError` while a second round has yet
+/// to agree.
+pub fn absent(server: &Server, pk: Uuid, pinned: Option<&PinnedConnection>) -> Result<(), Failure> {
+    let here = server.url();
+    let elsewhere = pinned.filter(|pinned| pinned.url != here);
+    if elsewhere.is_none() && server.is_believed_about_absence() {
+        return Ok(());
+    }
+    if elsewhere.is_none() && server.has_shown_a_stage() {
+        return Err(Failure::new(
+            Reason::ServerError,
+            format!(
+                "stage {pk} is gone from authentik at {here} together with many others: a second round has to agree \
+                 before the operator acts on it"
+            ),
+        ));
+    }
+    let before = elsewhere.map_or_else(|| format!("{here} with another token"), |pinned| pinned.url.clone());
+    Err(Failure::new(
+        Reason::ServerChanged,
+        format!(
+            "authentik at {here} does not know stage {pk} of this resource, which is at {before}: set url and token of \
+             AuthentikConnection {} back, or let go of the stage by deleting this resource with deletionPolicy Orphan",
+            server.key
+        ),
+    ))
+}
+
+/// What is there under a name of which nothing is ours yet.
+///
+/// # Errors
+/// A server that cannot be asked.
+pub async fn by_name(
+    server: &Server,
+    name: &str,
+    freshness: Freshness,
+    now: Instant,
+) -> Result<Option<StageRow>, Failure> {
+    let known = match freshness {
+        Freshness::Snapshot => server.snapshot().pk_of_name(name),
+        Freshness::Live => Lookup::Unknown,
+    };
+    let doing = || format!("look for a stage named {name:?}");
+    match known {
+        Lookup::Absent => return Ok(None),
+        Lookup::Present(pk) => match server.client.stage(pk).await {
+            Ok(row) if row.name == name => {
+                server.breaker().succeeded();
+                return Ok(Some(row));
+            }
+            // Renamed or deleted since the last round: ask by name.
+            Ok(_) | Err(Error::NotFound { .. }) => {}
+            Err(error) => return Err(server.failure(&error, &doing(), VIEW, now)),
+        },
+        Lookup::Unknown => {}
+    }
+    let row = server
+        .client
+        .stage_by_name(name)
+        .await
+        .map_err(|error| server.failure(&error, &doing(), VIEW, now))?;
+    server.breaker().succeeded();
+    Ok(row)
+}
+
+/// Who has a name that authentik says is taken, though no SMS stage has it.
+///
+/// # Errors
+/// A server that cannot be asked, or nobody: whoever had it has let go of it in between.
+pub async fn holder_of_another_kind(server: &Server, name: &str, now: Instant) -> Result<Failure, Failure> {
+    let taken = |by: &str| {
+        Failure::new(
+            Reason::NameConflict,
+            format!(
+                "{by} of authentik has the name {name:?}, and names are unique over all kinds of stages: choose another name"
+            ),
+        )
+    };
+    match server.client.any_stages_by_name(name).await {
+        Ok(stages) => match stages.first() {
+            Some(stage) => Ok(taken(&format!("a stage of another kind ({})", stage.meta_model_name))),
+            None => Err(Failure::new(
+                Reason::ServerError,
+                format!(
+                    "authentik says that the name {name:?} is taken, but shows no stage of that name: the operator tries again"
+                ),
+            )),
+        },
+        Err(Error::Forbidden { .. }) => Ok(taken(&format!(
+            "a stage that the token may not see (grant {VIEW_ANY} to see it)"
+        ))),
+        Err(error) => Err(server.failure(&error, &format!("look for any stage named {name:?}"), VIEW_ANY, now)),
+    }
+}
+
+/// The stage belongs to another resource of this operator.
+#[must_use]
+pub fn taken_by(name: &str, other: &ResourceKey, leaving: bool) -> Observed {
+    Observed::Taken(super::plan::name_of_another(name, other, leaving))
+}

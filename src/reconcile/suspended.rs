@@ -1,0 +1,94 @@
+//! Hands off, and what there is to say of it without asking anybody. Pure.
+
+use crate::api::{AuthenticatorSMSStageStatus, CredentialMarker};
+
+use super::status::Verdict;
+use super::validate::{CredentialSources, FlowRef, MappingRef, Source, ValidStage};
+
+/// The verdict on a resource that is not to be touched: ready if its spec is what was last applied.
+pub(super) fn verdict(stage: &ValidStage, status: &AuthenticatorSMSStageStatus, why: &str) -> Verdict {
+    match difference(stage, status) {
+        None => Verdict::suspended(
+            true,
+            format!("hands off, since {why}; the spec is what was last applied"),
+        ),
+        Some(what) => Verdict::suspended(
+            false,
+            format!("hands off, since {why}: {what} is not applied; set suspend to false to go on"),
+        ),
+    }
+}
+
+/// The first field of the spec that is not what was last applied, as far as status tells.
+fn difference(stage: &ValidStage, status: &AuthenticatorSMSStageStatus) -> Option<&'static str> {
+    let ValidStage {
+        name,
+        friendly_name,
+        configure_flow,
+        from_number,
+        verify_only,
+        credentials,
+        mapping,
+        adoption: _,
+        management: _,
+        suspend: _,
+    } = stage;
+    let Some(applied) = status.stage.as_ref().filter(|_| status.origin.is_some()) else {
+        return Some("the stage");
+    };
+    let CredentialSources {
+        provider,
+        account,
+        auth_type,
+        auth,
+        auth_password,
+    } = credentials;
+    let flow = match configure_flow {
+        None => applied.configure_flow.is_none(),
+        // Which flow a slug leads to is known only to authentik.
+        Some(FlowRef::Slug(_)) => applied.configure_flow.is_some(),
+        Some(FlowRef::Uuid(pk)) => applied.configure_flow.as_ref() == Some(&pk.to_string()),
+    };
+    let mapped = match mapping {
+        None => applied.mapping.is_none(),
+        Some(MappingRef::Name(_)) => applied.mapping.is_some(),
+        Some(MappingRef::Uuid(pk)) => applied.mapping.as_ref() == Some(&pk.to_string()),
+    };
+    let account_applied = match account {
+        Source::Clear(value) => applied.account_sid.as_ref() == Some(value),
+        Source::Secret(_) => true,
+    };
+    let password = auth_password.clone().map(Source::Secret);
+    [
+        (*name == applied.name, "spec.name"),
+        (*friendly_name == applied.friendly_name, "spec.friendlyName"),
+        (flow, "spec.configureFlow"),
+        (*from_number == applied.from_number, "spec.fromNumber"),
+        (*verify_only == applied.verify_only, "spec.verifyOnly"),
+        (provider.as_str() == applied.provider, "spec.provider"),
+        (auth_type.as_str() == applied.auth_type, "spec.generic.authType"),
+        (account_applied, "the account"),
+        (is_marked(&status.credentials, "auth", Some(auth)), "the credential"),
+        (
+            is_marked(&status.credentials, "auth_password", password.as_ref()),
+            "the password",
+        ),
+        (mapped, "spec.mapping"),
+    ]
+    .into_iter()
+    .find_map(|(applied, field)| (!applied).then_some(field))
+}
+
+/// Whether a credential was last taken from this source.
+fn is_marked(markers: &[CredentialMarker], field: &str, source: Option<&Source>) -> bool {
+    markers
+        .iter()
+        .find(|marker| marker.field == field)
+        .is_some_and(|marker| match source {
+            None => marker.cleared == Some(true),
+            Some(Source::Clear(value)) => marker.value.as_ref() == Some(value),
+            Some(Source::Secret(reference)) => {
+                marker.secret_name.as_ref() == Some(&reference.name) && marker.key.as_ref() == Some(&reference.key)
+            }
+        })
+}
