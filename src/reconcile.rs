@@ -243,6 +243,16 @@ pub async fn stage(context: &Context, object: Arc<AuthenticatorSMSStage>, memory
     work.finish(outcome).await
 }
 
+/// Reports a failure that no step of a pass could tell of: it panicked.
+pub async fn report(
+    context: &Context,
+    object: Arc<AuthenticatorSMSStage>,
+    memory: &mut Memory,
+    failure: Failure,
+) -> Pass {
+    Work::new(context, object, memory).finish(Err(failure.into())).await
+}
+
 /// Whether what we wrote is newer than what the watch brought. resourceVersions of one resource grow.
 fn is_newer(ours: &AuthenticatorSMSStage, theirs: &AuthenticatorSMSStage) -> bool {
     let version = |object: &AuthenticatorSMSStage| object.resource_version().and_then(|text| text.parse::<u64>().ok());

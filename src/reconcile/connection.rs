@@ -47,6 +47,14 @@ pub struct ConnectionMemory {
     told: Option<Told>,
 }
 
+impl ConnectionMemory {
+    /// The connection as our own last write left it.
+    #[must_use]
+    pub fn latest(&self) -> Option<Arc<AuthentikConnection>> {
+        self.latest.clone()
+    }
+}
+
 /// What stages were last told of their connection: they are woken when it changes, and not before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Told {
@@ -163,6 +171,15 @@ impl Work<'_> {
 
     /// The live server: the one there is if it is made of the same, else a new one.
     async fn server(&mut self) -> Result<Arc<Server>, Failure> {
+        // A round costs no call to the API server: what has not changed is not read again.
+        let reread = self.context.servers.is_to_be_reread(&self.key) || self.memory.failing.is_some();
+        let check_due = self
+            .memory
+            .checked
+            .is_none_or(|at| self.context.clock.now().saturating_duration_since(at) >= CHECK_INTERVAL);
+        if let Some(server) = self.memory.server.as_ref().filter(|_| !reread && !check_due) {
+            return Ok(Arc::clone(server));
+        }
         let gathered = ingredients::gather(self.context, &self.object).await?;
         if let Some(server) = self
             .memory

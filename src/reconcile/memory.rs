@@ -38,6 +38,15 @@ pub struct Memory {
     pub handled: Option<String>,
 }
 
+impl Memory {
+    /// A user changed something: the next failure is tried again soon, however long it has gone on.
+    pub fn begin_anew(&mut self, now: Instant) {
+        if let Some(failing) = &mut self.failing {
+            failing.since = now;
+        }
+    }
+}
+
 /// A failure that goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failing {

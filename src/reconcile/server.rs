@@ -218,6 +218,7 @@ struct Entry {
     resource: Arc<AuthentikConnection>,
     state: State,
     last_good: Option<Arc<Server>>,
+    reread: bool,
 }
 
 /// All connections of the cluster that the operator sees.
@@ -241,6 +242,7 @@ impl Servers {
                         resource,
                         state: State::Unchecked,
                         last_good: None,
+                        reread: true,
                     },
                 );
             }
@@ -253,6 +255,21 @@ impl Servers {
         if let Some(entry) = self.entries().get_mut(key) {
             entry.state = State::NotReady(not_found(key));
         }
+    }
+
+    /// Token, CA or spec may have changed: the next pass is to read them again.
+    pub fn reread(&self, key: &ConnectionKey) {
+        if let Some(entry) = self.entries().get_mut(key) {
+            entry.reread = true;
+        }
+    }
+
+    /// Whether token, CA or spec may have changed since this was last asked.
+    #[must_use]
+    pub fn is_to_be_reread(&self, key: &ConnectionKey) -> bool {
+        self.entries()
+            .get_mut(key)
+            .is_some_and(|entry| std::mem::take(&mut entry.reread))
     }
 
     /// Records what a look at the connection came to.
