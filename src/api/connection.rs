@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::reference::{ConfigMapKeyRef, SecretKeyRef};
 use super::{rules, schema};
@@ -62,13 +62,12 @@ pub struct AuthentikConnectionSpec {
     /// URL of authentik, with its sub-path if it has one: `https://sso.example.com/authentik`.
     #[schemars(schema_with = "schema::guarded_text::<1, 2048>")]
     #[x_kube(
-        validation = Rule::new("isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''")
-            .message("write an absolute URL such as https://sso.example.com")
-            .reason(Reason::FieldValueForbidden),
+        validation = rules::absolute_url("https://sso.example.com"),
         validation = Rule::new("!self.matches('^[^/?#]*//[^/?#]*@') && !self.contains('?') && !self.contains('#')")
             .message("remove user, password, query and fragment from the URL: the token belongs into tokenSecretRef")
             .reason(Reason::FieldValueForbidden),
-        validation = Rule::new("!isURL(self) || !(url(self).getHostname().startsWith('169.254.') || url(self).getHostname().startsWith('[fe80:'))")
+        // Their usual spellings, as early as can be; what a name leads to is looked at when a connection is made.
+        validation = Rule::new(r"!self.matches('(?i)^[^/?#]*//([^/?#]*@)?(169[.]254[.]|\\[(fe[89ab][0-9a-f]:|::ffff:(169[.]254[.]|a9fe:)))')")
             .message("link-local addresses are refused: cloud metadata services live there")
             .reason(Reason::FieldValueForbidden)
     )]
@@ -93,14 +92,16 @@ pub struct AuthentikConnectionSpec {
     #[serde(default = "default_sync_interval")]
     #[schemars(schema_with = "schema::duration")]
     #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,5}(ms|s|m|h))+$') && (duration(self) == duration('0s') || (duration(self) >= duration('10s') && duration(self) <= duration('24h')))")
-        .message("write a duration from 10s to 24h such as 60s or 5m, or 0s for none"))]
+        .message("write a duration from 10s to 24h such as 60s or 5m, or 0s for none")
+        .reason(Reason::FieldValueInvalid))]
     pub sync_interval: String,
 
     /// Longest time that one request may take: 1s to 15s.
     #[serde(default = "default_timeout")]
     #[schemars(schema_with = "schema::duration")]
     #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,5}(ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('15s')")
-        .message("write a duration from 1s to 15s such as 10s"))]
+        .message("write a duration from 1s to 15s such as 10s")
+        .reason(Reason::FieldValueInvalid))]
     pub timeout: String,
 
     /// Most requests at a time.
@@ -193,14 +194,27 @@ pub enum ForeignAdoption {
 #[serde(rename_all = "camelCase")]
 pub struct LabelSelector {
     /// Labels that have to have these values.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 16), inner(length(max = 63)))]
+    #[serde(
+        default,
+        deserialize_with = "null_as_none",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    #[schemars(schema_with = "schema::labels")]
     pub match_labels: BTreeMap<String, String>,
     /// Requirements, all of which have to hold.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[serde(default, deserialize_with = "null_as_none", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("nullable" = true))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub match_expressions: Vec<SelectorRequirement>,
+}
+
+// As for every optional field, `null` is the same as absent: manifests that are rendered from templates have it.
+fn null_as_none<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// One requirement on a label.
@@ -209,18 +223,18 @@ pub struct LabelSelector {
 #[x_kube(
     validation = Rule::new("(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)")
         .message("set values exactly when operator is In or NotIn")
+        .reason(Reason::FieldValueInvalid)
         .field_path(".values")
 )]
 pub struct SelectorRequirement {
     /// Label key.
-    #[schemars(schema_with = "schema::text::<1, 317>")]
+    #[schemars(schema_with = "schema::label_key")]
     pub key: String,
     /// How the label relates to `values`.
     pub operator: SelectorOperator,
     /// Values for `In` and `NotIn`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), inner(length(max = 63)))]
-    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[serde(default, deserialize_with = "null_as_none", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::label_values")]
     pub values: Vec<String>,
 }
 

@@ -11,10 +11,10 @@ use super::schema;
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
     /// Name of the Secret.
-    #[schemars(schema_with = "schema::text::<1, 253>")]
+    #[schemars(schema_with = "schema::object_name")]
     pub name: String,
     /// Key in the Secret's data.
-    #[schemars(schema_with = "schema::text::<1, 253>")]
+    #[schemars(schema_with = "schema::data_key")]
     pub key: String,
 }
 
@@ -23,10 +23,10 @@ pub struct SecretKeyRef {
 #[serde(rename_all = "camelCase")]
 pub struct ConfigMapKeyRef {
     /// Name of the ConfigMap.
-    #[schemars(schema_with = "schema::text::<1, 253>")]
+    #[schemars(schema_with = "schema::object_name")]
     pub name: String,
     /// Key in the ConfigMap's data.
-    #[schemars(schema_with = "schema::text::<1, 253>")]
+    #[schemars(schema_with = "schema::data_key")]
     pub key: String,
 }
 
@@ -35,11 +35,11 @@ pub struct ConfigMapKeyRef {
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionRef {
     /// Name of the AuthentikConnection.
-    #[schemars(schema_with = "schema::text::<1, 253>")]
+    #[schemars(schema_with = "schema::object_name")]
     pub name: String,
     /// Namespace of the AuthentikConnection; absent: that of this resource. Another namespace's connection has to
     /// allow this one in its `allowedNamespaces`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::optional_text::<1, 63>")]
+    #[schemars(schema_with = "schema::optional_namespace")]
     pub namespace: Option<String>,
 }

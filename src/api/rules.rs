@@ -5,6 +5,18 @@
 
 use kube::core::{Message, Reason, Rule};
 
+/// An absolute http or https URL with a host, and with a port that exists if it names one.
+#[must_use]
+pub fn absolute_url(example: &str) -> Rule {
+    let port = "url(self).getPort()";
+    Rule::new(format!(
+        "isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != '' \
+         && ({port} == '' || (size({port}) <= 5 && int({port}) <= 65535))"
+    ))
+    .message(Message::Message(format!("write an absolute URL such as {example}")))
+    .reason(Reason::FieldValueForbidden)
+}
+
 /// One of two members has to be set. The error stands at the first.
 #[must_use]
 pub fn one_of(first: &str, second: &str) -> Rule {

@@ -60,6 +60,113 @@ pub fn optional_guarded_text<const MIN: usize, const MAX: usize>(_: &mut SchemaG
     schema(spec_string(MIN, MAX, true, "FieldValueForbidden"))
 }
 
+// Names and keys in references get a reason for which no API server prints the value: someone will paste a credential
+// where the reference to one belongs.
+fn name_string(max: usize, nullable: bool, pattern: &str, message: &str) -> Value {
+    let mut string = json!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": max,
+        "x-kubernetes-validations": [
+            {"rule": format!("self.matches('{pattern}')"), "reason": "FieldValueForbidden", "message": message},
+        ],
+    });
+    if nullable {
+        string["nullable"] = json!(true);
+    }
+    string
+}
+
+/// The name of an object in Kubernetes.
+pub fn object_name(_: &mut SchemaGenerator) -> Schema {
+    schema(name_string(
+        253,
+        false,
+        r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+        "write the name of an object in Kubernetes: lower-case letters, digits, - and . only",
+    ))
+}
+
+/// An optional name of a namespace.
+pub fn optional_namespace(_: &mut SchemaGenerator) -> Schema {
+    schema(name_string(
+        63,
+        true,
+        r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        "write the name of a namespace: lower-case letters, digits and - only",
+    ))
+}
+
+/// A key in the data of a Secret or ConfigMap.
+pub fn data_key(_: &mut SchemaGenerator) -> Schema {
+    schema(name_string(
+        253,
+        false,
+        r"^[-._a-zA-Z0-9]+$",
+        "write a key of the object's data: letters, digits, -, _ and . only",
+    ))
+}
+
+// A label's key has an optional DNS prefix, and a name like a value's.
+const LABEL_KEY: &str = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$";
+const LABEL_VALUE: &str = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
+
+fn label(min: usize, max: usize, pattern: &str, message: &str) -> Value {
+    json!({
+        "type": "string",
+        "minLength": min,
+        "maxLength": max,
+        "x-kubernetes-validations": [
+            {"rule": format!("self.matches('{pattern}')"), "reason": "FieldValueInvalid", "message": message},
+        ],
+    })
+}
+
+fn label_value() -> Value {
+    label(
+        0,
+        63,
+        LABEL_VALUE,
+        "write the value of a label: letters, digits, -, _ and . only, at most 63",
+    )
+}
+
+/// The key of a label.
+pub fn label_key(_: &mut SchemaGenerator) -> Schema {
+    schema(label(
+        1,
+        317,
+        LABEL_KEY,
+        "write the key of a label, such as kubernetes.io/metadata.name",
+    ))
+}
+
+/// An optional list of values of labels.
+pub fn label_values(_: &mut SchemaGenerator) -> Schema {
+    schema(json!({
+        "type": "array",
+        "nullable": true,
+        "maxItems": 16,
+        "items": label_value(),
+        "x-kubernetes-list-type": "atomic",
+    }))
+}
+
+/// An optional map of labels.
+pub fn labels(_: &mut SchemaGenerator) -> Schema {
+    schema(json!({
+        "type": "object",
+        "nullable": true,
+        "maxProperties": 16,
+        "additionalProperties": label_value(),
+        // A schema cannot bound the keys of a map, and without a bound a pattern on them is too dear for a rule.
+        "x-kubernetes-validations": [
+            {"rule": "self.all(key, size(key) <= 317)", "reason": "FieldValueInvalid",
+             "message": "write labels whose keys have at most 317 characters"},
+        ],
+    }))
+}
+
 /// An optional UUID of the spec, with or without dashes, in either case.
 pub fn optional_uuid(_: &mut SchemaGenerator) -> Schema {
     schema(json!({"type": "string", "nullable": true, "format": "uuid", "minLength": 32, "maxLength": 36}))

@@ -178,7 +178,8 @@ pub struct ConfigureFlow {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::optional_text::<1, 255>")]
     #[x_kube(validation = Rule::new("self.matches('^[-a-zA-Z0-9_]+$')")
-        .message("a slug has only letters, digits, - and _: write the last part of the flow's URL"))]
+        .message("a slug has only letters, digits, - and _: write the last part of the flow's URL")
+        .reason(Reason::FieldValueInvalid))]
     pub slug: Option<String>,
     /// Primary key of the flow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -267,9 +268,7 @@ pub struct Generic {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::optional_guarded_text::<1, 2048>")]
     #[x_kube(
-        validation = Rule::new("isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''")
-            .message("write an absolute URL such as https://sms.example.com/send")
-            .reason(Reason::FieldValueForbidden),
+        validation = rules::absolute_url("https://sms.example.com/send"),
         validation = Rule::new("!self.matches('^[^/?#]*//[^/?#]*@') && !self.contains('#')")
             .message("remove user, password and fragment from the URL: credentials belong into username and passwordSecretRef, or tokenSecretRef")
             .reason(Reason::FieldValueForbidden)
@@ -284,9 +283,14 @@ pub struct Generic {
     /// User name for `basic`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::optional_guarded_text::<1, 255>")]
-    #[x_kube(validation = Rule::new("!self.contains(':')")
-        .message("remove the colon: HTTP basic authentication has no user name with one")
-        .reason(Reason::FieldValueForbidden))]
+    #[x_kube(
+        validation = Rule::new("!self.contains(':')")
+            .message("remove the colon: HTTP basic authentication has no user name with one")
+            .reason(Reason::FieldValueForbidden),
+        validation = Rule::new(r"self.matches('^[\\x{0000}-\\x{00ff}]*$')")
+            .message("use Latin-1 characters only: the user name goes into an HTTP header")
+            .reason(Reason::FieldValueForbidden)
+    )]
     pub username: Option<String>,
     /// User name for `basic` in a Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -311,7 +315,9 @@ pub enum AdoptionPolicy {
     Always,
 }
 
-/// What deleting the resource does to the stage.
+/// What deleting the resource does to the stage: `Delete` it unless something depends on it, `Orphan` it, or
+/// `ForceDelete` it with the users' devices. Absent: `Delete` for a stage that was created, `Orphan` for one that was
+/// adopted.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash, JsonSchema)]
 pub enum DeletionPolicy {
     /// Delete it, unless devices, flows or other stages depend on it.
