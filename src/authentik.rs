@@ -21,6 +21,8 @@ mod error;
 mod lenient;
 mod listing;
 mod observer;
+#[cfg(test)]
+mod scripted;
 mod snapshot;
 mod transport;
 mod version;

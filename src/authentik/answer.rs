@@ -174,3 +174,195 @@ fn is_starting(body: &[u8]) -> bool {
     }
     serde_json::from_slice::<Starting>(body).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn meaning(status: u16, media_type: &str, body: &str) -> Result<(), Error> {
+        let head = Head {
+            status,
+            media_type: media_type.to_owned(),
+            retry_after: Some(Duration::from_secs(5)),
+            request_id: Some("r".to_owned()),
+            redirect_to: Some("https://elsewhere".to_owned()),
+            is_from_authentik: false,
+        };
+        check(&head, body.as_bytes(), &Redactor::new([]))
+    }
+
+    const JSON: &str = "application/json";
+    const HTML: &str = "text/html";
+    const DETAIL: &str = r#"{"detail":"words"}"#;
+    const PAGE: &str = "<!DOCTYPE html><title>Not Found</title>";
+
+    #[test]
+    fn every_answer_that_authentik_or_a_proxy_gives_has_one_meaning() {
+        let request_id = || Some("r".to_owned());
+        let retry_after = Some(Duration::from_secs(5));
+        let server = |status| Error::Server {
+            status,
+            request_id: request_id(),
+            retry_after,
+        };
+        let refused = |status, detail: &str| Error::Refused {
+            status,
+            detail: detail.into(),
+            request_id: request_id(),
+        };
+        let starting = || Error::Starting { retry_after };
+        for (status, media_type, body, error, why) in [
+            (
+                200,
+                JSON,
+                r#"{"error":"authentik starting"}"#,
+                starting(),
+                "2025.10.0 while it starts",
+            ),
+            (
+                200,
+                "text/plain",
+                r#"{"error":"authentik starting"}"#,
+                starting(),
+                "the same, its type guessed",
+            ),
+            (
+                503,
+                JSON,
+                r#"{"error":"authentik starting"}"#,
+                starting(),
+                "2025.10.1 and later",
+            ),
+            (
+                502,
+                JSON,
+                r#"{"error":"failed to connect to authentik backend: x"}"#,
+                starting(),
+                "up to 2025.8",
+            ),
+            (
+                502,
+                "text/plain",
+                r#"{"error":"failed to connect: x"}"#,
+                starting(),
+                "the same, its type guessed",
+            ),
+            (503, "text/plain", "authentik starting", starting(), "as text"),
+            (503, "text/plain", "no healthy upstream", server(503), "a proxy's own"),
+            (503, HTML, PAGE, server(503), "a proxy's own page"),
+            (500, HTML, PAGE, server(500), "an exception"),
+            (
+                500,
+                JSON,
+                r#"{"error":"x"}"#,
+                server(500),
+                "only 502 and 503 mean that it starts",
+            ),
+            (405, HTML, "", server(405), "an exception, up to 2026.5"),
+            (408, HTML, "", server(408), "a proxy lost patience"),
+            (405, JSON, DETAIL, refused(405, "words"), "a method that is not allowed"),
+            (400, JSON, DETAIL, refused(400, "words"), "never reached a field"),
+            (400, JSON, "[]", refused(400, ""), "no object"),
+            (413, HTML, PAGE, refused(413, ""), "a proxy's limit"),
+            (415, JSON, DETAIL, refused(415, "words"), "a wrong media type"),
+            (409, JSON, DETAIL, refused(409, "words"), "what later versions may say"),
+            (
+                400,
+                JSON,
+                r#"{"detail":"x","code":"denied_license"}"#,
+                Error::ReadOnly,
+                "the licence expired",
+            ),
+            (
+                429,
+                HTML,
+                PAGE,
+                Error::RateLimited { retry_after },
+                "a proxy's limit of requests",
+            ),
+            (
+                403,
+                JSON,
+                DETAIL,
+                Error::Forbidden {
+                    detail: "words".into(),
+                    request_id: request_id(),
+                },
+                "a missing right, or a bad token",
+            ),
+            (
+                404,
+                JSON,
+                DETAIL,
+                Error::NotFound {
+                    request_id: request_id(),
+                },
+                "the API itself knows no such object",
+            ),
+        ] {
+            assert_eq!(
+                meaning(status, media_type, body),
+                Err(error),
+                "{status} {media_type} {body}: {why}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_authentiks_api_never_says_is_not_authentiks_api() {
+        for (status, media_type, body, why) in [
+            (200, HTML, PAGE, "a page where JSON should be"),
+            (
+                204 + 1,
+                HTML,
+                PAGE,
+                "another success with a page: no delete is believed from it",
+            ),
+            (301, "", "", "a redirect"),
+            (302, HTML, PAGE, "a login page of a proxy"),
+            (400, HTML, PAGE, "http spoken to an https port"),
+            (401, JSON, DETAIL, "authentik says 403"),
+            (403, HTML, PAGE, "a firewall"),
+            (404, HTML, PAGE, "a wrong base path"),
+            (404, JSON, r#"{"message":"no route"}"#, "a gateway's 404"),
+            (405, HTML, PAGE, "a web server with static files"),
+            (407, JSON, DETAIL, "a proxy wants credentials"),
+        ] {
+            let result = meaning(status, media_type, body);
+            assert!(
+                matches!(result, Err(Error::NotAuthentik { .. })),
+                "{status}: {why}: {result:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn results_are_json_or_nothing() {
+        assert_eq!(meaning(200, JSON, "{}"), Ok(()));
+        assert_eq!(
+            meaning(201, JSON, r#"{"error":"x","pk":1}"#),
+            Ok(()),
+            "a field may have that name"
+        );
+        assert_eq!(meaning(204, "", ""), Ok(()));
+        for media_type in ["text/plain", "", "application/octet-stream"] {
+            let result = meaning(200, media_type, "{}");
+            assert!(
+                matches!(result, Err(Error::InvalidResponse { .. })),
+                "{media_type}: {result:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn refused_fields_come_through() {
+        let body = json!({"name": ["stage with this name already exists."]}).to_string();
+        let Err(Error::Validation { fields, request_id }) = meaning(400, JSON, &body) else {
+            panic!("{body}")
+        };
+        assert_eq!(fields["name"], ["stage with this name already exists."]);
+        assert_eq!(request_id.as_deref(), Some("r"));
+    }
+}

@@ -457,3 +457,6 @@ fn unusable(why: &str) -> Error {
         request_id: None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -104,3 +104,130 @@ fn plausible_pages<T>(first: &Page<T>) -> u64 {
     let rows = (first.items.len() as u64 + first.skipped).max(1);
     (first.count.div_ceil(rows).saturating_mul(2).saturating_add(8)).min(PAGES_MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::authentik::scripted::{Reply, Scripted, json_answer, page};
+
+    fn rows(pks: impl IntoIterator<Item = u128>) -> Vec<Value> {
+        pks.into_iter()
+            .map(|pk| json!({"pk": Uuid::from_u128(pk), "name": format!("s{pk}")}))
+            .collect()
+    }
+
+    fn invalid_page() -> Reply {
+        json_answer(404, &json!({"detail": "Invalid page."}))
+    }
+
+    /// Reads the list from a server that answers the n-th call so.
+    async fn list(mut script: impl FnMut(usize) -> Reply + Send + 'static) -> (Result<Listing, Error>, Vec<u128>) {
+        let mut call = 0;
+        let server = Scripted::start(move |_| {
+            call += 1;
+            script(call)
+        })
+        .await;
+        let mut passed = Vec::new();
+        let result = list_all(&server.client(), 100, |row| passed.push(row.pk.as_u128())).await;
+        (result, passed)
+    }
+
+    #[tokio::test]
+    async fn all_pages_are_read_in_the_servers_size() {
+        let server = Scripted::start(|request| match request.line.as_str() {
+            "GET /api/v3/stages/authenticator/sms/?ordering=pk&page=1&page_size=100" => page(&rows([1, 2]), 2, 3),
+            "GET /api/v3/stages/authenticator/sms/?ordering=pk&page=2&page_size=100" => page(&rows([3]), 0, 3),
+            other => panic!("{other}"),
+        })
+        .await;
+        let mut passed = Vec::new();
+        let listing = list_all(&server.client(), 100, |row| passed.push(row.name))
+            .await
+            .unwrap();
+        assert_eq!(
+            listing,
+            Listing {
+                count: 3,
+                pages: 2,
+                skipped: 0
+            }
+        );
+        assert_eq!(passed, ["s1", "s2", "s3"]);
+    }
+
+    #[tokio::test]
+    async fn a_row_that_moves_between_two_pages_is_passed_on_once() {
+        let (listing, passed) = list(|call| match call {
+            1 => page(&rows([1, 2]), 2, 4),
+            _ => page(&rows([2, 3]), 0, 4),
+        })
+        .await;
+        assert_eq!(listing.unwrap().count, 3);
+        assert_eq!(passed, [1, 2, 3]);
+    }
+
+    #[tokio::test]
+    async fn a_list_that_becomes_shorter_is_read_again() {
+        let (listing, passed) = list(|call| match call {
+            1 => page(&rows([1, 2]), 2, 3),
+            2 => invalid_page(),
+            _ => page(&rows([1, 2, 4]), 0, 3),
+        })
+        .await;
+        assert_eq!(
+            listing.unwrap(),
+            Listing {
+                count: 3,
+                pages: 2,
+                skipped: 0
+            }
+        );
+        assert_eq!(passed, [1, 2, 4]);
+    }
+
+    #[tokio::test]
+    async fn a_list_that_always_becomes_shorter_is_given_up() {
+        let (listing, _) = list(|call| {
+            if call % 2 == 1 {
+                page(&rows([1]), 2, 2)
+            } else {
+                invalid_page()
+            }
+        })
+        .await;
+        assert!(matches!(listing, Err(Error::InvalidResponse { .. })), "{listing:?}");
+    }
+
+    #[tokio::test]
+    async fn a_list_without_an_end_is_given_up() {
+        let next = |call: usize| u32::try_from(call + 1).unwrap();
+        let (fresh, passed) = list(move |call| page(&rows([call as u128]), next(call), 5)).await;
+        assert!(matches!(fresh, Err(Error::InvalidResponse { .. })), "{fresh:?}");
+        assert_eq!(passed.len(), 18, "twice what the server announced, and a few");
+        let (circle, _) = list(|_| page(&rows([1]), 1, 5)).await;
+        assert!(matches!(circle, Err(Error::InvalidResponse { .. })), "{circle:?}");
+    }
+
+    #[tokio::test]
+    async fn odd_rows_are_counted() {
+        let (listing, passed) = list(|_| page(&[rows([1]), vec![json!({"name": "x"})]].concat(), 0, 2)).await;
+        assert_eq!(
+            listing.unwrap(),
+            Listing {
+                count: 1,
+                pages: 1,
+                skipped: 1
+            }
+        );
+        assert_eq!(passed, [1]);
+    }
+
+    #[tokio::test]
+    async fn a_missing_right_is_no_empty_list() {
+        let (listing, _) = list(|_| json_answer(403, &json!({"detail": "no"}))).await;
+        assert!(matches!(listing, Err(Error::Forbidden { .. })), "{listing:?}");
+    }
+}

@@ -244,3 +244,6 @@ fn sorted(flows: &[FlowSetEntry]) -> Vec<&FlowSetEntry> {
     flows.sort();
     flows
 }
+
+#[cfg(test)]
+mod tests;

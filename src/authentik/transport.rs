@@ -457,3 +457,6 @@ fn causes(error: &reqwest::Error) -> String {
     }
     bounded(&text)
 }
+
+#[cfg(test)]
+mod tests;

@@ -453,3 +453,205 @@ fn place(error: &serde_json::Error) -> String {
     };
     format!("{what} (line {}, column {})", error.line(), error.column())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use secrecy::ExposeSecret;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn row() -> Value {
+        json!({
+            "pk": Uuid::from_u128(1), "name": "sms", "component": "ak-stage-authenticator-sms-form",
+            "verbose_name": "SMS Authenticator Setup Stage", "verbose_name_plural": "SMS Authenticator Setup Stages",
+            "meta_model_name": "authentik_stages_authenticator_sms.authenticatorsmsstage",
+            "flow_set": [{
+                "pk": Uuid::from_u128(2), "policybindingmodel_ptr_id": Uuid::from_u128(3), "name": "f", "slug": "f",
+                "title": "F", "designation": "stage_configuration", "background_url": "/bg.jpg?sig=1",
+                "policy_engine_mode": "any", "compatibility_mode": false, "export_url": "/api/export/#x",
+                "layout": "stacked", "denied_action": "message_continue",
+            }],
+            "configure_flow": null, "friendly_name": null, "provider": "twilio", "from_number": "+1",
+            "account_sid": "AC0", "auth": "t0ken", "auth_password": "", "auth_type": "basic", "verify_only": true,
+            "mapping": Uuid::from_u128(4),
+        })
+    }
+
+    #[test]
+    fn a_stage_is_read_whole() {
+        let stage: StageRow = one(row().to_string().as_bytes()).unwrap();
+        assert_eq!((stage.pk, stage.name.as_str()), (Uuid::from_u128(1), "sms"));
+        assert_eq!(stage.friendly_name, "", "null and empty are the same");
+        assert_eq!(stage.auth.as_ref().unwrap().expose_secret(), "t0ken");
+        assert_eq!(stage.auth_password.as_ref().unwrap().expose_secret(), "");
+        assert_eq!((stage.configure_flow, stage.mapping), (None, Some(Uuid::from_u128(4))));
+        assert!(stage.verify_only);
+        let flow = &stage.flow_set[0];
+        assert_eq!(
+            (flow.background.as_str(), flow.export_url.as_str()),
+            ("/bg.jpg", "/api/export/")
+        );
+    }
+
+    #[test]
+    fn the_background_has_two_names_and_may_have_both() {
+        for (fields, background) in [
+            (json!({"pk": Uuid::nil(), "background": "/old.jpg?sig=1"}), "/old.jpg"),
+            (json!({"pk": Uuid::nil(), "background_url": "/new.jpg"}), "/new.jpg"),
+            (
+                json!({"pk": Uuid::nil(), "background": "", "background_url": "/new.jpg"}),
+                "/new.jpg",
+            ),
+        ] {
+            assert_eq!(
+                one::<FlowSetEntry>(fields.to_string().as_bytes()).unwrap().background,
+                background
+            );
+        }
+    }
+
+    #[test]
+    fn a_write_only_server_tells_no_credential_and_an_old_one_an_empty_one() {
+        let mut written = row();
+        written
+            .as_object_mut()
+            .unwrap()
+            .retain(|key, _| !key.starts_with("auth"));
+        let stage: StageRow = one(written.to_string().as_bytes()).unwrap();
+        assert!(stage.auth.is_none() && stage.auth_password.is_none());
+    }
+
+    #[test]
+    fn only_pk_and_name_must_be_there() {
+        assert!(one::<StageRow>(json!({"pk": Uuid::nil(), "name": "x"}).to_string().as_bytes()).is_ok());
+        for (missing, why) in [("pk", "no identity"), ("name", "no name")] {
+            let mut row = row();
+            row.as_object_mut().unwrap().remove(missing);
+            assert!(one::<StageRow>(row.to_string().as_bytes()).is_err(), "{why}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_credential() {
+        let shown = format!("{:?}", one::<StageRow>(row().to_string().as_bytes()).unwrap());
+        assert!(!shown.contains("t0ken") && !shown.contains("AC0"), "{shown}");
+    }
+
+    #[test]
+    fn an_odd_row_spoils_no_page() {
+        let body = json!({"pagination": {"next": 2.0, "count": 3}, "results": [row(), {"pk": "?", "name": "x"}, 7]});
+        let page: Page<StageRow> = page(body.to_string().as_bytes()).unwrap();
+        assert_eq!(
+            (page.items.len(), page.skipped, page.next, page.count),
+            (1, 2, Some(2), 3)
+        );
+    }
+
+    #[test]
+    fn page_zero_is_no_page() {
+        let body = json!({"pagination": {"next": 0, "count": 0}, "results": []});
+        assert_eq!(page::<StageRow>(body.to_string().as_bytes()).unwrap().next, None);
+    }
+
+    #[test]
+    fn what_refers_to_a_stage_is_never_overlooked() {
+        let body =
+            json!([{"app": "a", "model_name": "smsdevice", "pk": 7, "name": null, "action": "CASCADE_MANY"}, {}]);
+        let used_by: Vec<UsedBy> = every(body.to_string().as_bytes()).unwrap();
+        assert_eq!(used_by.len(), 2);
+        assert_eq!(
+            (used_by[0].pk.as_str(), used_by[0].action.as_str()),
+            ("7", "cascade_many")
+        );
+        assert!(every::<UsedBy>(b"[7]").is_err());
+    }
+
+    #[test]
+    fn options_tells_what_is_allowed() {
+        assert_eq!(offers(br#"{"actions":{"POST":{"name":{}}}}"#, "POST"), Ok(true));
+        assert_eq!(offers(br#"{"actions":{"PUT":{}}}"#, "POST"), Ok(false));
+        assert_eq!(offers(br#"{"name":"x"}"#, "POST"), Ok(false));
+        assert_eq!(offers(br#"{"actions":[]}"#, "POST"), Ok(false));
+    }
+
+    #[test]
+    fn an_event_tells_whose_it_is() {
+        let body = json!({
+            "action": "model_updated", "user": {"username": "op"},
+            "context": {
+                "model": {"pk": "00000000000000000000000000000001", "app": "a", "model_name": "m", "name": "x"},
+                "http_request": {"request_id": "r", "user_agent": "agent", "args": {}},
+            },
+        });
+        let Event { model, event } = one(body.to_string().as_bytes()).unwrap();
+        assert_eq!(model, "a.m");
+        assert_eq!(event.model_pk, Some(Uuid::from_u128(1)));
+        assert_eq!((event.user_agent.as_str(), event.username.as_str()), ("agent", "op"));
+        // A device's id is a number.
+        let device = json!({"action": "model_deleted", "user": null, "context": {"model": {"pk": 7}}});
+        assert_eq!(
+            one::<Event>(device.to_string().as_bytes()).unwrap().event.model_pk,
+            None
+        );
+    }
+
+    #[test]
+    fn deep_nesting_is_an_error_and_no_overflow() {
+        let deep = format!("{{\"pk\": {}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(one::<StageRow>(deep.as_bytes()).is_err());
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".*".prop_map(Value::from),
+            any::<u128>().prop_map(|id| Value::from(Uuid::from_u128(id).to_string())),
+        ];
+        leaf.prop_recursive(3, 24, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::btree_map("[a-z_]{1,8}", inner, 0..4).prop_map(|map| json!(map)),
+            ]
+        })
+    }
+
+    /// Reads the bytes as everything there is.
+    fn read_all(json: &[u8]) {
+        let _ = one::<StageRow>(json);
+        let _ = one::<Flow>(json);
+        let _ = one::<Me>(json);
+        let _ = one::<Version>(json);
+        let _ = every::<UsedBy>(json);
+        let _ = offers(json, "POST");
+        let _ = page::<StageRow>(json);
+        let _ = page::<Event>(json);
+        let _ = page::<ValidateStage>(json);
+        let _ = page::<Binding>(json);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
+            read_all(&bytes);
+        }
+
+        #[test]
+        fn a_row_is_readable_whatever_one_other_field_becomes(index in 0usize..17, value in any_json()) {
+            let mut row = row();
+            let fields = row.as_object_mut().unwrap();
+            let key = fields.keys().nth(index).unwrap().clone();
+            fields.insert(key.clone(), value);
+            read_all(row.to_string().as_bytes());
+            if key != "pk" && key != "name" {
+                prop_assert!(one::<StageRow>(row.to_string().as_bytes()).is_ok(), "{}", key);
+            }
+            let list = json!({"pagination": {"count": 2}, "results": [row, self::row()]});
+            prop_assert!(!page::<StageRow>(list.to_string().as_bytes()).unwrap().items.is_empty());
+        }
+    }
+}
