@@ -122,7 +122,9 @@ impl Row for Event {
             "action" => json!(self.action.as_str()),
             "context_model_pk" => match &self.model_pk {
                 Value::Number(number) => json!(number.to_string()),
-                other => other.clone(),
+                Value::String(_) | Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
+                    self.model_pk.clone()
+                }
             },
             "context_model_app" => json!(self.model.app),
             "context_model_name" => json!(self.model.name),

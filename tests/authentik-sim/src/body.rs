@@ -97,10 +97,11 @@ impl Body for Wire {
                 }
             },
             Self::Slow { rest, piece, wait } => {
-                if let Some(sleeping) = wait {
-                    if sleeping.as_mut().poll(context).is_pending() {
-                        return Poll::Pending;
-                    }
+                if wait
+                    .as_mut()
+                    .is_some_and(|wait| wait.as_mut().poll(context).is_pending())
+                {
+                    return Poll::Pending;
                 }
                 *wait = Some(Box::pin(sleep(BEAT)));
                 let next = rest.len().min(*piece);

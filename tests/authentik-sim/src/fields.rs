@@ -19,6 +19,22 @@ pub(crate) struct Text {
     pub(crate) longest: Option<usize>,
 }
 
+/// What a nullable field was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent<T> {
+    Null,
+    Value(T),
+}
+
+impl<T> Sent<T> {
+    pub(crate) fn into_option(self) -> Option<T> {
+        match self {
+            Self::Null => None,
+            Self::Value(value) => Some(value),
+        }
+    }
+}
+
 /// A request body under examination. Readers return what was sent and is right, and note what is wrong.
 pub(crate) struct Input {
     body: Map<String, Value>,
@@ -83,10 +99,15 @@ impl Input {
         }
     }
 
-    /// A trimmed string; `Some(None)` is an allowed null.
-    pub(crate) fn text(&mut self, name: &str, rule: Text) -> Option<Option<String>> {
+    /// A trimmed string.
+    pub(crate) fn text(&mut self, name: &str, rule: Text) -> Option<String> {
+        self.nullable_text(name, rule).and_then(Sent::into_option)
+    }
+
+    /// A trimmed string, or null where the rule allows it.
+    pub(crate) fn nullable_text(&mut self, name: &str, rule: Text) -> Option<Sent<String>> {
         let text = match self.value(name, rule.required, rule.null)? {
-            Value::Null => return Some(None),
+            Value::Null => return Some(Sent::Null),
             Value::String(text) => strip(&text).to_owned(),
             Value::Number(number) => number.to_string(),
             Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
@@ -104,7 +125,7 @@ impl Input {
                 format!("Ensure this field has no more than {longest} characters."),
             );
         } else {
-            return Some(Some(text));
+            return Some(Sent::Value(text));
         }
         None
     }
@@ -162,29 +183,32 @@ impl Input {
         None
     }
 
-    /// The key of another row; `""` means null.
-    pub(crate) fn reference(
-        &mut self,
-        name: &str,
-        required: bool,
-        null: bool,
-        exists: impl Fn(Uuid) -> bool,
-    ) -> Option<Option<Uuid>> {
-        let value = match self.value(name, required, null)? {
-            Value::String(text) if text.is_empty() && null => return Some(None),
-            Value::Null => return Some(None),
-            value => value,
-        };
+    /// The key of another row, required.
+    pub(crate) fn reference(&mut self, name: &str, exists: impl Fn(Uuid) -> bool) -> Option<Uuid> {
+        let value = self.value(name, true, false)?;
+        self.key(name, &value, exists)
+    }
+
+    /// The key of another row or null, which `""` means too.
+    pub(crate) fn nullable_reference(&mut self, name: &str, exists: impl Fn(Uuid) -> bool) -> Option<Sent<Uuid>> {
+        let value = self.value(name, false, true)?;
+        if value.is_null() || value == "" {
+            return Some(Sent::Null);
+        }
+        self.key(name, &value, exists).map(Sent::Value)
+    }
+
+    fn key(&mut self, name: &str, value: &Value, exists: impl Fn(Uuid) -> bool) -> Option<Uuid> {
         let Some(text) = value.as_str() else {
             self.reject(
                 name,
-                format!("Incorrect type. Expected pk value, received {}.", python_type(&value)),
+                format!("Incorrect type. Expected pk value, received {}.", python_type(value)),
             );
             return None;
         };
         match Uuid::parse_str(text) {
             Err(_) => self.reject(name, format!("“{text}” is not a valid UUID.")),
-            Ok(pk) if exists(pk) => return Some(Some(pk)),
+            Ok(pk) if exists(pk) => return Some(pk),
             Ok(_) => self.reject(name, format!("Invalid pk \"{text}\" - object does not exist.")),
         }
         None

@@ -121,15 +121,13 @@ fn select<R: Row>(rows: &mut Vec<&R>, state: &State, name: &str, filter: Filter,
                 .map_err(|_| refuse("Enter a valid UUID.".to_owned()))?
                 .to_string()
         ),
-        Filter::Reference(exists) | Filter::Among(exists) => {
-            let pk = Uuid::parse_str(sent).map_err(|_| refuse(format!("“{sent}” is not a valid UUID.")))?;
-            if !exists(state, pk) {
-                return Err(refuse(match filter {
-                    Filter::Among(_) => format!("Select a valid choice. {sent} is not one of the available choices."),
-                    _ => "Select a valid choice. That choice is not one of the available choices.".to_owned(),
-                }));
-            }
-            json!(pk.to_string())
+        Filter::Reference(exists) => {
+            let text = "Select a valid choice. That choice is not one of the available choices.";
+            existing(sent, |pk| exists(state, pk), text).map_err(refuse)?
+        }
+        Filter::Among(exists) => {
+            let text = format!("Select a valid choice. {sent} is not one of the available choices.");
+            existing(sent, |pk| exists(state, pk), &text).map_err(refuse)?
         }
         Filter::Hex => json!(sent.replace('-', "")),
     };
@@ -139,6 +137,16 @@ fn select<R: Row>(rows: &mut Vec<&R>, state: &State, name: &str, filter: Filter,
         None => false,
     });
     Ok(())
+}
+
+/// The key of a row that exists, or what is wrong with it.
+fn existing(sent: &str, exists: impl Fn(Uuid) -> bool, missing: &str) -> Result<Value, String> {
+    let pk = Uuid::parse_str(sent).map_err(|_| format!("“{sent}” is not a valid UUID."))?;
+    if exists(pk) {
+        Ok(json!(pk.to_string()))
+    } else {
+        Err(missing.to_owned())
+    }
 }
 
 /// Orders by the columns that were asked for, or by the default ones if none of them exists.

@@ -288,8 +288,8 @@ fn starting(version: &Version, request: &Request) -> Reply {
             };
             Reply::new(502, Content::Text(None, body))
         }
-        other => {
-            let status = if other == Starting::OkWithError { 200 } else { 503 };
+        late @ (Starting::OkWithError | Starting::Unavailable) => {
+            let status = if late == Starting::OkWithError { 200 } else { 503 };
             let content = if json_wanted {
                 Content::Json(json!({"error": "authentik starting"}))
             } else {

@@ -74,8 +74,11 @@ const FLOWS: [(&str, &str, &str, &str, &str); 9] = [
     ),
 ];
 
+/// Slugs of flows, and the places that a stage has in them.
+type Bound = &'static [(&'static str, i64)];
+
 /// Name, kind, and the flows that bind it with their orders.
-const STAGES: [(&str, &str, &[(&str, i64)]); 8] = [
+const STAGES: [(&str, &str, Bound); 8] = [
     (
         "default-authentication-identification",
         "authentik_stages_identification.identificationstage",

@@ -23,6 +23,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
+    sync::Notify,
     task::JoinSet,
 };
 use tokio_rustls::{
@@ -128,11 +129,12 @@ where
             Ok::<Response<Wire>, Broken>(answer.response)
         }
     });
-    // How a connection ends is the client's affair, or a fault's.
-    http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), service)
-        .await
-        .ok();
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        // How a connection ends is the client's affair, or a fault's.
+        _ended = connection => {}
+        () = fate.flushed.notified() => {}
+    }
 }
 
 /// What becomes of the connection after an answer.
@@ -206,6 +208,8 @@ struct Fate {
     reset: AtomicBool,
     /// Close once the answer is out.
     close: AtomicBool,
+    /// The answer after which to close is out.
+    flushed: Notify,
     /// Reset when the next request comes.
     stale: AtomicBool,
 }
@@ -230,10 +234,6 @@ impl AsyncRead for Socket {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.fate.close.load(Ordering::SeqCst) {
-            // Read as the client's end, so that the connection closes when the answer is written.
-            return Poll::Ready(Ok(()));
-        }
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
@@ -244,7 +244,11 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        if flushed.is_ready() && self.fate.close.load(Ordering::SeqCst) {
+            self.fate.flushed.notify_one();
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

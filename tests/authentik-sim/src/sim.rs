@@ -243,13 +243,13 @@ impl Server {
             .unwrap_or(1);
         request.query.retain(|(key, _)| key != "page");
         let mut reply = self.effect(arrived, request);
-        if let Content::Json(body) = &mut reply.content {
-            if let Some(pagination) = body.get_mut("pagination") {
-                pagination["current"] = asked.into();
-                pagination["previous"] = (asked - 1).into();
-                pagination["next"] = (asked + 1).into();
-                pagination["total_pages"] = (asked + 1).into();
-            }
+        if let Content::Json(body) = &mut reply.content
+            && let Some(pagination) = body.get_mut("pagination")
+        {
+            pagination["current"] = asked.into();
+            pagination["previous"] = asked.saturating_sub(1).into();
+            pagination["next"] = (asked + 1).into();
+            pagination["total_pages"] = (asked + 1).into();
         }
         reply
     }

@@ -331,7 +331,9 @@ impl Replay {
         let body = match &exchange.request {
             Value::Null => None,
             Value::String(raw) => Some(raw.clone()),
-            object => Some(self.known.fill_in(object).to_string()),
+            Value::Object(_) | Value::Array(_) | Value::Bool(_) | Value::Number(_) => {
+                Some(self.known.fill_in(&exchange.request).to_string())
+            }
         };
         self.call(&exchange.method, &self.known.fill(&exchange.path), token, agent, body)
             .await

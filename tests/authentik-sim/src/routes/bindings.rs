@@ -80,10 +80,10 @@ pub(super) fn single(context: &Context<'_>, state: &mut State, pk: &str) -> Resu
 
 fn read(context: &Context<'_>, state: &State, mut binding: Binding, partial: bool) -> Result<Binding, Reply> {
     let mut input = Input::new(context.request.object()?, partial);
-    if let Some(Some(target)) = input.reference("target", true, false, |pk| state.flow_exists(pk)) {
+    if let Some(target) = input.reference("target", |pk| state.flow_exists(pk)) {
         binding.target = target;
     }
-    if let Some(Some(stage)) = input.reference("stage", true, false, |pk| state.any_stage_exists(pk)) {
+    if let Some(stage) = input.reference("stage", |pk| state.any_stage_exists(pk)) {
         binding.stage = stage;
     }
     if let Some(order) = input.integer("order", true) {

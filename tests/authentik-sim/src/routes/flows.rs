@@ -82,13 +82,13 @@ fn read(context: &Context<'_>, state: &State, input: &mut Input) -> Flow {
         ..Text::default()
     };
     let mut flow = Flow::new("", "");
-    flow.name = input.text("name", required).flatten().unwrap_or_default();
-    flow.title = input.text("title", required).flatten().unwrap_or_default();
+    flow.name = input.text("name", required).unwrap_or_default();
+    flow.title = input.text("title", required).unwrap_or_default();
     let slug = Text {
         longest: context.version.longest_slug(),
         ..required
     };
-    flow.slug = input.text("slug", slug).flatten().unwrap_or_default();
+    flow.slug = input.text("slug", slug).unwrap_or_default();
     if !flow
         .slug
         .chars()

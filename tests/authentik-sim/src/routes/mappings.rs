@@ -52,8 +52,8 @@ fn create(context: &Context<'_>, state: &mut State) -> Result<Reply, Reply> {
         required: true,
         ..Text::default()
     };
-    let name = input.text("name", required).flatten().unwrap_or_default();
-    let expression = input.text("expression", required).flatten().unwrap_or_default();
+    let name = input.text("name", required).unwrap_or_default();
+    let expression = input.text("expression", required).unwrap_or_default();
     if state.mappings.iter().any(|mapping| mapping.name == name) {
         input.reject("name", "Property Mapping with this name already exists.");
     }

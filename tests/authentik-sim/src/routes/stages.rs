@@ -148,7 +148,7 @@ fn read(
         ..Text::default()
     };
 
-    if let Some(Some(name)) = input.text("name", required) {
+    if let Some(name) = input.text("name", required) {
         if state.name_taken(&name, existing) {
             input.reject("name", name_taken(context));
         }
@@ -160,12 +160,12 @@ fn read(
         ("auth", required, &mut stage.auth),
         ("auth_password", optional, &mut stage.auth_password),
     ] {
-        if let Some(Some(text)) = input.text(name, rule) {
+        if let Some(text) = input.text(name, rule) {
             *field = text;
         }
     }
-    if let Some(text) = input.text("friendly_name", friendly) {
-        stage.friendly_name = text;
+    if let Some(text) = input.nullable_text("friendly_name", friendly) {
+        stage.friendly_name = text.into_option();
     }
     if let Some(provider) = input.choice("provider", true, &PROVIDERS) {
         stage.provider = provider;
@@ -176,11 +176,11 @@ fn read(
     if let Some(verify_only) = input.boolean("verify_only") {
         stage.verify_only = verify_only;
     }
-    if let Some(flow) = input.reference("configure_flow", false, true, |pk| state.flow_exists(pk)) {
-        stage.configure_flow = flow;
+    if let Some(flow) = input.nullable_reference("configure_flow", |pk| state.flow_exists(pk)) {
+        stage.configure_flow = flow.into_option();
     }
-    if let Some(mapping) = input.reference("mapping", false, true, |pk| state.mapping_exists(pk)) {
-        stage.mapping = mapping;
+    if let Some(mapping) = input.nullable_reference("mapping", |pk| state.mapping_exists(pk)) {
+        stage.mapping = mapping.into_option();
     }
     let flow_set = input.sent("flow_set").cloned().filter(|_| !version.ignores_flow_set());
     if let Some(errors) = flow_set.as_ref().and_then(|sent| flow_set_errors(context, state, sent)) {
@@ -204,19 +204,20 @@ fn name_taken(context: &Context<'_>) -> &'static str {
 }
 
 fn flow_set_errors(context: &Context<'_>, state: &State, sent: &Value) -> Option<Value> {
-    let Value::Array(elements) = sent else {
-        let text = match sent {
-            Value::Null => return Some(json!(["This field may not be null."])),
-            other => format!("Expected a list of items but got type \"{}\".", python_type(other)),
-        };
+    if sent.is_null() {
+        return Some(json!(["This field may not be null."]));
+    }
+    let Some(elements) = sent.as_array() else {
+        let text = format!("Expected a list of items but got type \"{}\".", python_type(sent));
         return Some(json!({"non_field_errors": [text]}));
     };
     let errors: Vec<Map<String, Value>> = elements
         .iter()
-        .map(|element| match element {
-            Value::Object(flow) => flows::nested_errors(context, state, flow),
-            other => {
-                let text = format!("Invalid data. Expected a dictionary, but got {}.", python_type(other));
+        .map(|element| {
+            if let Some(flow) = element.as_object() {
+                flows::nested_errors(context, state, flow)
+            } else {
+                let text = format!("Invalid data. Expected a dictionary, but got {}.", python_type(element));
                 Map::from_iter([("non_field_errors".to_owned(), json!([text]))])
             }
         })

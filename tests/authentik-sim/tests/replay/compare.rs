@@ -135,7 +135,7 @@ fn walk(recorded: &Value, came: &Value, cut: Cut, at: &str, known: &mut Known, f
                 found.push(format!("{at}.{key} should not be there"));
             }
         }
-        (Value::Array(recorded), Value::Array(came)) if at.ends_with("system_permissions") => {
+        (Value::Array(recorded), Value::Array(came)) if last(at) == "system_permissions" => {
             let set = |values: &Vec<Value>| values.iter().map(Value::to_string).collect::<BTreeSet<_>>();
             if set(recorded) != set(came) {
                 found.push(format!("{at} is another set"));
@@ -155,7 +155,7 @@ fn walk(recorded: &Value, came: &Value, cut: Cut, at: &str, known: &mut Known, f
                 found.push(format!("{at}: {problem}"));
             }
         }
-        (Value::Number(number), Value::Number(other)) if at.ends_with(".pk") => {
+        (Value::Number(number), Value::Number(other)) if last(at) == "pk" => {
             let kind = if at.ends_with("user.pk") { "user" } else { "device" };
             if let Err(problem) = known.bind(&format!("{kind}:{number}"), &other.to_string()) {
                 found.push(format!("{at}: {problem}"));
@@ -165,6 +165,11 @@ fn walk(recorded: &Value, came: &Value, cut: Cut, at: &str, known: &mut Known, f
         _ if recorded == came => {}
         _ => found.push(format!("{at}: {came} for {recorded}")),
     }
+}
+
+/// The last member's name of a path like `.results[0].user.pk`.
+fn last(at: &str) -> &str {
+    at.rsplit('.').next().unwrap_or(at)
 }
 
 fn same_text(recorded: &str, came: &str, cut: Cut, at: &str, known: &mut Known) -> Result<(), String> {
@@ -181,10 +186,10 @@ fn same_text(recorded: &str, came: &str, cut: Cut, at: &str, known: &mut Known) 
     if cut == Cut::TypesOnly || recorded.starts_with(PARSE_ERROR) && came.starts_with(PARSE_ERROR) {
         return Ok(());
     }
-    if at.ends_with(".uid") {
+    if last(at) == "uid" {
         return known.bind(&format!("uid:{recorded}"), came);
     }
-    if at.ends_with(".request_id") && is_hex(recorded) && is_hex(came) {
+    if last(at) == "request_id" && is_hex(recorded) && is_hex(came) {
         return known.bind(&format!("request:{recorded}"), came);
     }
     if at.ends_with("].pk") && recorded.parse::<u64>().is_ok() && came.parse::<u64>().is_ok() {
@@ -207,24 +212,21 @@ fn matches(recorded: &str, came: &str, known: &mut Known) -> Result<(), String> 
     };
     let wrong = || format!("{came:?} for {recorded:?}");
     let rest = came.strip_prefix(before).ok_or_else(wrong)?;
-    let tail = match known.0.get(name) {
-        Some(value) => {
-            let hex = value.replace('-', "");
-            rest.strip_prefix(value.as_str())
-                .or_else(|| rest.strip_prefix(&hex))
-                .ok_or_else(wrong)?
+    let tail = if let Some(value) = known.0.get(name) {
+        let hex = value.replace('-', "");
+        rest.strip_prefix(value.as_str())
+            .or_else(|| rest.strip_prefix(&hex))
+            .ok_or_else(wrong)?
+    } else {
+        let value = rest
+            .get(..36)
+            .filter(|text| Uuid::parse_str(text).is_ok())
+            .ok_or_else(wrong)?;
+        if known.0.values().any(|bound| bound == value) {
+            return Err(format!("{name} and another name both stand for {value}"));
         }
-        None => {
-            let value = rest
-                .get(..36)
-                .filter(|text| Uuid::parse_str(text).is_ok())
-                .ok_or_else(wrong)?;
-            if known.0.values().any(|bound| bound == value) {
-                return Err(format!("{name} and another name both stand for {value}"));
-            }
-            known.set(name, value);
-            &rest[36..]
-        }
+        known.set(name, value);
+        &rest[36..]
     };
     matches(after, tail, known)
 }
