@@ -57,6 +57,7 @@ pub(crate) fn respond(version: &Version, request: &Request, reply: Reply, fault:
             | What::Hang
             | What::HangAfterEffect
             | What::Answer(_)
+            | What::AnswerAfterEffect(_)
             | What::Crash
             | What::CrashAfterEffect
             | What::ResetBeforeEffect

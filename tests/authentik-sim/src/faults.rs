@@ -7,8 +7,10 @@ use crate::calls::Call;
 /// One thing that goes wrong.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// Which call it meets.
+    /// Which calls it meets.
     pub when: When,
+    /// How many such calls pass unharmed first.
+    pub skip: u64,
     /// How many calls it meets before it is over.
     pub times: u64,
     /// What happens to them.
@@ -18,53 +20,48 @@ pub struct Fault {
 impl Fault {
     /// The next call, once.
     pub fn next(what: What) -> Self {
-        Self {
-            when: When::Every,
-            times: 1,
-            what,
-        }
+        Self::once(When::Every, what)
     }
 
     /// The call of that number (the first call after the last reset is 0), once.
     pub fn at(index: u64, what: What) -> Self {
-        Self {
-            when: When::Index(index),
-            times: 1,
-            what,
-        }
+        Self::once(When::Index(index), what)
     }
 
     /// Every call from now on.
     pub fn every(what: What) -> Self {
-        Self {
-            when: When::Every,
-            times: u64::MAX,
-            what,
-        }
+        Self::once(When::Every, what).always()
     }
 
-    /// Calls of that method whose path contains the text, once.
+    /// Calls of that method (empty: any) whose path contains the text, once.
     pub fn on(method: &str, path_contains: &str, what: What) -> Self {
         let when = When::Matching {
             method: method.to_owned(),
             path_contains: path_contains.to_owned(),
-            skip: 0,
         };
-        Self { when, times: 1, what }
+        Self::once(when, what)
+    }
+
+    fn once(when: When, what: What) -> Self {
+        Self {
+            when,
+            skip: 0,
+            times: 1,
+            what,
+        }
     }
 
     /// Lets that many calls pass that would be met.
     #[must_use]
     pub fn after(mut self, calls: u64) -> Self {
-        if let When::Matching { skip, .. } = &mut self.when {
-            *skip = calls;
-        }
+        self.skip = calls;
         self
     }
 
     /// Meets that many calls.
     #[must_use]
     pub fn times(mut self, times: u64) -> Self {
+        assert!(times > 0, "a fault that meets no call");
         self.times = times;
         self
     }
@@ -83,14 +80,12 @@ pub enum When {
     Index(u64),
     /// All calls.
     Every,
-    /// Calls of that method (empty: any) whose path contains the text, after `skip` of them.
+    /// Calls of that method (empty: any) whose path contains the text.
     Matching {
         /// `GET`, `POST`, ...; empty for any.
         method: String,
         /// Part of the path below the API's root, without query.
         path_contains: String,
-        /// How many such calls pass unharmed first.
-        skip: u64,
     },
 }
 
@@ -105,6 +100,8 @@ pub enum What {
     HangAfterEffect,
     /// No effect, and this answer.
     Answer(Answer),
+    /// The effect, and this answer, as from a proxy that lost its patience.
+    AnswerAfterEffect(Answer),
     /// An unhandled exception before the effect: an HTML page, or what the version makes of it on a write.
     Crash,
     /// The same after the effect.
@@ -201,11 +198,13 @@ impl Faults {
         self.0.clear();
     }
 
-    /// The oldest fault that meets the call. Faults that only count it, count it.
+    /// The oldest fault that meets the call. Those that let some calls pass count it.
     pub(crate) fn meet(&mut self, call: &Call) -> Option<What> {
         let mut met = None;
-        for fault in &mut self.0 {
-            if met.is_none() && fault.times > 0 && fault.when.meets(call) {
+        for fault in self.0.iter_mut().filter(|fault| fault.when.meets(call)) {
+            if fault.skip > 0 {
+                fault.skip -= 1;
+            } else if met.is_none() {
                 fault.times -= 1;
                 met = Some(fault.what.clone());
             }
@@ -216,22 +215,12 @@ impl Faults {
 }
 
 impl When {
-    fn meets(&mut self, call: &Call) -> bool {
+    fn meets(&self, call: &Call) -> bool {
         match self {
             Self::Index(index) => *index == call.index,
             Self::Every => true,
-            Self::Matching {
-                method,
-                path_contains,
-                skip,
-            } => {
-                let matches =
-                    (method.is_empty() || *method == call.method) && call.path.contains(path_contains.as_str());
-                if matches && *skip > 0 {
-                    *skip -= 1;
-                    return false;
-                }
-                matches
+            Self::Matching { method, path_contains } => {
+                (method.is_empty() || *method == call.method) && call.path.contains(path_contains.as_str())
             }
         }
     }

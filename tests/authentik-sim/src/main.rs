@@ -50,7 +50,7 @@ async fn main() -> std::io::Result<()> {
             interrupted = tokio::signal::ctrl_c() => return interrupted,
             _ = changed.changed() => {
                 // Answered calls only, in their order; one that hangs holds back those behind it.
-                for call in sim.calls().iter().skip(told).take_while(|call| call.status.is_some()) {
+                for call in sim.calls_after(told).iter().take_while(|call| call.status.is_some()) {
                     let status = call.status.unwrap_or_default();
                     println!("{status} {} {} ({})", call.method, call.path, call.user_agent);
                     told += 1;

@@ -39,6 +39,8 @@ pub(crate) struct Context<'c> {
     pub(crate) version: &'c Version,
     pub(crate) settings: &'c Settings,
     pub(crate) request: &'c Request,
+    /// The request's method; HEAD counts as GET, whose body then stays away.
+    pub(crate) method: &'c str,
     pub(crate) user: User,
 }
 
@@ -53,10 +55,6 @@ impl Context<'_> {
             user_agent: self.request.user_agent.clone(),
             args: self.request.query.clone(),
         }
-    }
-
-    pub(crate) fn is(&self, method: &str) -> bool {
-        self.request.method == method
     }
 }
 
@@ -205,8 +203,13 @@ fn routed(
     request: &Request,
     route: Route<'_>,
 ) -> Result<Reply, Reply> {
+    let method = if request.method == "HEAD" {
+        "GET"
+    } else {
+        request.method.as_str()
+    };
     let user = authenticate(state, version, request)?;
-    if route == Route::RootConfig && request.method == "GET" {
+    if route == Route::RootConfig && method == "GET" {
         return Ok(core::root_config(version));
     }
     let Some(user) = user else {
@@ -216,11 +219,6 @@ fn routed(
             Reply::detail(403, "Authentication credentials were not provided.")
         });
     };
-    let method = if request.method == "HEAD" {
-        "GET"
-    } else {
-        request.method.as_str()
-    };
     if !route.allow().split(", ").any(|allowed| allowed == method) {
         return Err(Reply::detail(405, &format!("Method \"{method}\" not allowed.")));
     }
@@ -228,6 +226,7 @@ fn routed(
         version,
         settings,
         request,
+        method,
         user,
     };
     match (route, method) {

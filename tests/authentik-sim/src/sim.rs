@@ -10,7 +10,7 @@ use std::{
 use tokio::{
     net::TcpListener,
     sync::watch,
-    task::AbortHandle,
+    task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
@@ -198,6 +198,11 @@ impl Server {
                 self.told(&arrived, answer.status);
                 return answering::given(answer);
             }
+            Some(What::AnswerAfterEffect(answer)) => {
+                self.effect(&arrived, &request);
+                self.told(&arrived, answer.status);
+                return answering::given(answer);
+            }
             Some(What::Crash) => Reply::crash(&arrived.version, &request.method),
             Some(What::CrashAfterEffect) => {
                 self.effect(&arrived, &request);
@@ -262,11 +267,10 @@ pub struct Sim {
     tls: Option<TlsAcceptor>,
     base_path: String,
     admin_token: String,
-    listening: Mutex<Option<AbortHandle>>,
+    listening: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What was waited for did not come in time.
-#[derive(Debug)]
 pub struct TimedOut {
     waited: Duration,
     calls: Vec<Call>,
@@ -283,6 +287,13 @@ impl fmt::Display for TimedOut {
             )?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Debug for TimedOut {
+    /// As `Display`, for `unwrap` to be readable; bodies stay out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -339,7 +350,7 @@ impl Sim {
             .unwrap_or_else(|error| panic!("failed to listen on {listen}: {error}"));
         let address = listener.local_addr().expect("a bound listener has an address");
         let task = tokio::spawn(serve(listener, tls.clone(), Arc::clone(&server)));
-        let listening = Mutex::new(Some(task.abort_handle()));
+        let listening = Mutex::new(Some(task));
         Self {
             server,
             address,
@@ -433,9 +444,7 @@ impl Sim {
         let task = self.listening.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = task {
             task.abort();
-            while !task.is_finished() {
-                tokio::task::yield_now().await;
-            }
+            task.await.ok();
         }
     }
 
@@ -449,7 +458,7 @@ impl Sim {
             .await
             .unwrap_or_else(|error| panic!("{} is gone: {error}", self.address));
         let task = tokio::spawn(serve(listener, self.tls.clone(), Arc::clone(&self.server)));
-        *self.listening.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
+        *self.listening.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
     }
 
     // --- state ---
@@ -491,6 +500,11 @@ impl Sim {
     /// The calls since the last reset.
     pub fn calls(&self) -> Vec<Call> {
         self.server.lock().calls.clone()
+    }
+
+    /// The calls since the last reset but for the first `seen`.
+    pub fn calls_after(&self, seen: usize) -> Vec<Call> {
+        self.server.lock().calls.iter().skip(seen).cloned().collect()
     }
 
     /// Forgets all calls; the next one is number 0.

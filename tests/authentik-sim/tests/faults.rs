@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "support/world.rs"]
 mod support;
 
 use std::time::Duration;
@@ -122,9 +123,13 @@ async fn a_crash_is_what_the_version_makes_of_it() {
         assert!(names(&world).is_empty());
     }
     let world = world().await;
+    world
+        .sim
+        .inject(Fault::next(What::AnswerAfterEffect(Answer::html(504))));
+    assert_eq!(world.create("proxied").await.status(), 504);
     world.sim.inject(Fault::next(What::CrashAfterEffect));
     assert_eq!(world.create("crashed").await.status(), 405);
-    assert_eq!(names(&world), ["crashed"]);
+    assert_eq!(names(&world), ["proxied", "crashed"]);
 }
 
 #[tokio::test]

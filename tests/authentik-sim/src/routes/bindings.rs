@@ -31,8 +31,8 @@ const LISTING: Listing = Listing {
 };
 
 pub(super) fn collection(context: &Context<'_>, state: &mut State) -> Result<Reply, Reply> {
-    match context.request.method.as_str() {
-        "GET" | "HEAD" => list(context, state, state.bindings.iter(), &LISTING, |binding| {
+    match context.method {
+        "GET" => list(context, state, state.bindings.iter(), &LISTING, |binding| {
             render(context, state, binding)
         }),
         "POST" => {
@@ -60,8 +60,8 @@ pub(super) fn single(context: &Context<'_>, state: &mut State, pk: &str) -> Resu
             binding.key() == pk
         })
     };
-    match context.request.method.as_str() {
-        "GET" | "HEAD" => Ok(Reply::json(200, render(context, state, find("view")?))),
+    match context.method {
+        "GET" => Ok(Reply::json(200, render(context, state, find("view")?))),
         "PATCH" => {
             let old = find("change")?.clone();
             let binding = read(context, state, old, true)?;

@@ -18,7 +18,7 @@ const LISTING: Listing = Listing {
 
 pub(super) fn collection(context: &Context<'_>, state: &State) -> Result<Reply, Reply> {
     guard(context)?;
-    if !context.is("GET") {
+    if context.method != "GET" {
         return Err(not_simulated(context));
     }
     list(context, state, state.devices.iter(), &LISTING, |device| {
@@ -33,7 +33,7 @@ pub(super) fn single(context: &Context<'_>, state: &mut State, pk: &str) -> Resu
             device.key() == pk
         })
     };
-    match context.request.method.as_str() {
+    match context.method {
         "GET" => Ok(Reply::json(200, render(context, state, find("view")?))),
         "DELETE" => {
             let pk = find("delete")?.pk;

@@ -41,8 +41,8 @@ const LISTING: Listing = Listing {
 };
 
 pub(super) fn collection(context: &Context<'_>, state: &mut State) -> Result<Reply, Reply> {
-    match context.request.method.as_str() {
-        "GET" | "HEAD" => list(context, state, state.flows.iter(), &LISTING, |flow| {
+    match context.method {
+        "GET" => list(context, state, state.flows.iter(), &LISTING, |flow| {
             render(context, state, flow)
         }),
         "POST" => create(context, state),
@@ -52,8 +52,8 @@ pub(super) fn collection(context: &Context<'_>, state: &mut State) -> Result<Rep
 
 pub(super) fn single(context: &Context<'_>, state: &mut State, slug: &str) -> Result<Reply, Reply> {
     let find = |verb| one(context, state.flows.iter(), verb, |flow: &Flow| flow.slug == slug);
-    match context.request.method.as_str() {
-        "GET" | "HEAD" => Ok(Reply::json(200, render(context, state, find("view")?))),
+    match context.method {
+        "GET" => Ok(Reply::json(200, render(context, state, find("view")?))),
         "DELETE" => {
             let pk = find("delete")?.pk;
             state.delete_flow(pk, &context.actor());

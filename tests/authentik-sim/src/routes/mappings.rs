@@ -19,8 +19,8 @@ const LISTING: Listing = Listing {
 };
 
 pub(super) fn collection(context: &Context<'_>, state: &mut State) -> Result<Reply, Reply> {
-    match context.request.method.as_str() {
-        "GET" | "HEAD" => list(context, state, state.mappings.iter(), &LISTING, render),
+    match context.method {
+        "GET" => list(context, state, state.mappings.iter(), &LISTING, render),
         "POST" => create(context, state),
         _ => Err(not_simulated(context)),
     }
@@ -32,8 +32,8 @@ pub(super) fn single(context: &Context<'_>, state: &mut State, pk: &str) -> Resu
             mapping.key() == pk
         })
     };
-    match context.request.method.as_str() {
-        "GET" | "HEAD" => Ok(Reply::json(200, render(find("view")?))),
+    match context.method {
+        "GET" => Ok(Reply::json(200, render(find("view")?))),
         "DELETE" => {
             let pk = find("delete")?.pk;
             state.delete_mapping(pk, &context.actor());

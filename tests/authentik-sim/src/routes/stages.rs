@@ -43,8 +43,8 @@ const ALL_LISTING: Listing = Listing {
 };
 
 pub(super) fn collection(context: &Context<'_>, state: &mut State) -> Result<Reply, Reply> {
-    match context.request.method.as_str() {
-        "GET" | "HEAD" => list(context, state, state.stages.iter(), &LISTING, |stage| {
+    match context.method {
+        "GET" => list(context, state, state.stages.iter(), &LISTING, |stage| {
             render(context, state, stage)
         }),
         "POST" => {
@@ -69,7 +69,7 @@ pub(super) fn collection(context: &Context<'_>, state: &mut State) -> Result<Rep
 
 pub(super) fn single(context: &Context<'_>, state: &mut State, pk: &str) -> Result<Reply, Reply> {
     let found = find(context, state, "view", pk);
-    match context.request.method.as_str() {
+    match context.method {
         "OPTIONS" => {
             let may_change = found.is_ok_and(|stage| context.user.may_on("change", Stage::MODEL, &stage.key()));
             Ok(options(
@@ -78,7 +78,7 @@ pub(super) fn single(context: &Context<'_>, state: &mut State, pk: &str) -> Resu
                 may_change.then_some("PUT"),
             ))
         }
-        "GET" | "HEAD" => Ok(Reply::json(200, render(context, state, found?))),
+        "GET" => Ok(Reply::json(200, render(context, state, found?))),
         method @ ("PUT" | "PATCH") => {
             let old = find(context, state, "change", pk)?.clone();
             let stage = read(context, state, old.clone(), method == "PATCH", Some(old.pk))?;
