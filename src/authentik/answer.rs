@@ -177,6 +177,7 @@ fn is_starting(body: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -199,6 +200,7 @@ mod tests {
     const PAGE: &str = "<!DOCTYPE html><title>Not Found</title>";
 
     #[test]
+    #[allow(clippy::too_many_lines)] // one table
     fn every_answer_that_authentik_or_a_proxy_gives_has_one_meaning() {
         let request_id = || Some("r".to_owned());
         let retry_after = Some(Duration::from_secs(5));
@@ -364,5 +366,17 @@ mod tests {
         };
         assert_eq!(fields["name"], ["stage with this name already exists."]);
         assert_eq!(request_id.as_deref(), Some("r"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_has_a_meaning(
+            status in 100u16..=999,
+            media_type in prop_oneof![Just(JSON), Just(HTML), Just(""), Just("text/plain")],
+            body in prop_oneof![".{0,64}", r#"\{"[a-z]{1,6}":(\[|\{|"|[0-9]).{0,32}"#],
+        ) {
+            let result = meaning(status, media_type, &body);
+            prop_assert!(result.is_err() || (200..300).contains(&status));
+        }
     }
 }

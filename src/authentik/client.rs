@@ -338,10 +338,10 @@ impl Client {
         page_size: u32,
     ) -> Result<Page<T>, Error> {
         let mut url = self.url(path, query);
-        let (page, page_size) = (page.to_string(), page_size.to_string());
-        url.query_pairs_mut()
-            .append_pair("page", &page)
-            .append_pair("page_size", &page_size);
+        if page > 1 {
+            url.query_pairs_mut().append_pair("page", &page.to_string());
+        }
+        url.query_pairs_mut().append_pair("page_size", &page_size.to_string());
         self.0.call(self.request(Method::Get, route, url), wire::page).await
     }
 
@@ -354,10 +354,11 @@ impl Client {
         matches: impl Fn(&T) -> bool,
     ) -> Result<Vec<T>, Error> {
         let mut found = Vec::new();
-        self.scan(route, path, query, |row| {
-            if matches(&row) {
-                found.push(row);
+        self.scan(route, path, query, |number, rows| {
+            if number == 1 {
+                found.clear();
             }
+            found.extend(rows.into_iter().filter(&matches));
             ControlFlow::Continue(())
         })
         .await?;
@@ -373,12 +374,13 @@ impl Client {
         matches: impl Fn(&T) -> bool,
     ) -> Result<Option<T>, Error> {
         let mut found = None;
-        self.scan(route, path, query, |row| {
-            if matches(&row) {
-                found = Some(row);
-                return ControlFlow::Break(());
+        self.scan(route, path, query, |_, rows| {
+            found = rows.into_iter().find(&matches);
+            if found.is_some() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
             }
-            ControlFlow::Continue(())
         })
         .await?;
         Ok(found)
@@ -389,14 +391,14 @@ impl Client {
         route: Route,
         path: &str,
         query: &[(&str, &str)],
-        mut each: impl FnMut(T) -> ControlFlow<()>,
+        mut each: impl FnMut(u32, Vec<T>) -> ControlFlow<()>,
     ) -> Result<(), Error> {
         let page = |number| self.page(route, path, query, number, PAGE_SIZE);
-        listing::walk(page, |page: Page<T>| {
+        listing::walk(page, |number, page: Page<T>| {
             if page.skipped > 0 {
                 return Err(unusable("a row without a readable id or name"));
             }
-            Ok(page.items.into_iter().try_for_each(&mut each))
+            Ok(each(number, page.items))
         })
         .await
     }

@@ -41,7 +41,7 @@ pub async fn list_all(client: &Client, page_size: u32, mut keep: impl FnMut(Stag
     };
     walk(
         |page| client.page_of_stages(page, page_size),
-        |page| {
+        |_, page| {
             listing.pages += 1;
             listing.skipped += page.skipped;
             page.items
@@ -56,10 +56,11 @@ pub async fn list_all(client: &Client, page_size: u32, mut keep: impl FnMut(Stag
     Ok(listing)
 }
 
-/// Reads pages until the last one, or until told to stop; from the first one again if the list shrank meanwhile.
+/// Reads pages until the last one, or until told to stop; from the first one again if the list shrank meanwhile, which
+/// `each` sees by the number of the page.
 pub(super) async fn walk<T, F>(
     mut read: impl FnMut(u32) -> F,
-    mut each: impl FnMut(Page<T>) -> Result<ControlFlow<()>, Error>,
+    mut each: impl FnMut(u32, Page<T>) -> Result<ControlFlow<()>, Error>,
 ) -> Result<(), Error>
 where
     F: Future<Output = Result<Page<T>, Error>>,
@@ -85,7 +86,7 @@ where
         }
         pages += 1;
         let next = page.next;
-        if each(page)?.is_break() {
+        if each(number, page)?.is_break() {
             return Ok(());
         }
         match next {
@@ -138,7 +139,7 @@ mod tests {
     #[tokio::test]
     async fn all_pages_are_read_in_the_servers_size() {
         let server = Scripted::start(|request| match request.line.as_str() {
-            "GET /api/v3/stages/authenticator/sms/?ordering=pk&page=1&page_size=100" => page(&rows([1, 2]), 2, 3),
+            "GET /api/v3/stages/authenticator/sms/?ordering=pk&page_size=100" => page(&rows([1, 2]), 2, 3),
             "GET /api/v3/stages/authenticator/sms/?ordering=pk&page=2&page_size=100" => page(&rows([3]), 0, 3),
             other => panic!("{other}"),
         })

@@ -1,5 +1,6 @@
 //! A server for tests that says exactly what a test tells it to, byte by byte, also what no sane server would.
 
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -58,10 +59,10 @@ pub(super) fn answer(status: u16, content_type: &str, headers: &[&str], body: im
     let body = body.as_ref();
     let mut head = format!("HTTP/1.1 {status} Scripted\r\nContent-Length: {}\r\n", body.len());
     if !content_type.is_empty() {
-        head += &format!("Content-Type: {content_type}\r\n");
+        let _ = write!(head, "Content-Type: {content_type}\r\n");
     }
     for header in headers {
-        head += &format!("{header}\r\n");
+        let _ = write!(head, "{header}\r\n");
     }
     Reply::Bytes([head.as_bytes(), b"\r\n", body].concat())
 }

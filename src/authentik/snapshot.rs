@@ -175,7 +175,8 @@ impl Snapshot {
     fn miss(&mut self, seen: &HashSet<Uuid>) -> Changes {
         let known = self.rows.len();
         let is_missing = |pk: &Uuid| !seen.contains(pk) && !self.written.contains_key(pk);
-        let missing: Vec<Uuid> = self.rows.keys().copied().filter(is_missing).collect();
+        let mut missing: Vec<Uuid> = self.rows.keys().copied().filter(is_missing).collect();
+        missing.sort_unstable();
         let at_once = missing.iter().filter(|pk| !self.doubted.contains(pk)).count();
         let suspicious = at_once > 3 && at_once * 5 > known;
         self.doubted.clear();

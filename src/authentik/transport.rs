@@ -4,7 +4,6 @@
 //! the server closes while it is idle is nobody's failure: idle connections are given up before servers usually do
 //! so, what can be repeated is sent once more, and a POST, which cannot, never travels on a used connection.
 
-use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +20,7 @@ use super::answer::{self, Head};
 use super::changes::{PRODUCT, StageChanges, WriteTag};
 use super::credential::{self, Redactor};
 use super::endpoint::Endpoint;
-use super::error::{Error, bounded};
+use super::error::{Effect, Error, bounded};
 use super::observer::{Call, Method, Observer, Outcome, Route};
 
 /// Largest body that is read, in bytes: a page of 100 stages with all their flows has a fraction of it.
@@ -143,7 +142,7 @@ impl Transport {
         };
         match self.attempt(&request, &read).await {
             // reqwest does not tell whether the connection was a used one; on a new one a repetition does no harm.
-            Err(Attempt::Lost(_)) if request.method.is_repeatable() => {
+            Err(Attempt::Lost(error)) if request.method.is_repeatable() || error.effect() == Effect::None => {
                 self.attempt(&request, &read).await.map_err(Attempt::into_error)
             }
             result => result.map_err(Attempt::into_error),
@@ -156,18 +155,15 @@ impl Transport {
         read: &impl Fn(&[u8]) -> Result<T, String>,
     ) -> Result<T, Attempt> {
         let started = Instant::now();
-        let result = self.exchange(request, read).await;
+        let mut status = None;
+        let result = self.exchange(request, read, &mut status).await;
         let outcome = match &result {
             Ok(_) => Outcome::Ok,
             Err(attempt) => outcome(attempt.error()),
         };
         let (method, route) = (request.method, request.route);
-        tracing::debug!(
-            method = method.as_str(),
-            route = route.as_str(),
-            outcome = outcome.as_str(),
-            "called authentik"
-        );
+        let (verb, place, end) = (method.as_str(), route.as_str(), outcome.as_str());
+        tracing::debug!(method = verb, route = place, status, outcome = end, "called authentik");
         self.observer.called(&Call {
             method,
             route,
@@ -181,6 +177,7 @@ impl Transport {
         &self,
         request: &Request<'_>,
         read: &impl Fn(&[u8]) -> Result<T, String>,
+        status: &mut Option<u16>,
     ) -> Result<T, Attempt> {
         let http = if request.method.is_repeatable() {
             &self.pooled
@@ -210,11 +207,7 @@ impl Transport {
         }
         let mut response = builder.send().await.map_err(|error| self.unsent(&error))?;
         let head = head(&response);
-        tracing::trace!(
-            route = request.route.as_str(),
-            status = head.status,
-            "authentik answered"
-        );
+        *status = Some(head.status);
         let sent = request.body.iter().flat_map(|(changes, _)| changes.credentials());
         let redactor = Redactor::new(sent.chain([&self.token]));
         let body = match read_body(&mut response).await {
@@ -283,6 +276,8 @@ impl Transport {
                 why: format!("it does not speak HTTP: {}", bounded(&http.to_string())),
             }
             .into(),
+            // It never left its queue.
+            Some(http) if http.is_canceled() => Attempt::Lost(Error::Unreachable { why: causes(error) }),
             _ => Attempt::Lost(Error::NoAnswer { why: causes(error) }),
         }
     }
@@ -437,25 +432,17 @@ fn chain<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn std::er
 
 /// The causes of an error as text, without its URL.
 fn causes(error: &reqwest::Error) -> String {
-    let mut text = String::new();
-    // The first one says only that a request failed, with the URL.
-    for cause in chain(error).skip(1) {
-        let cause = cause.to_string();
-        if !text.ends_with(&cause) {
-            let separator = if text.is_empty() { "" } else { ": " };
-            let _ = write!(text, "{separator}{cause}");
-        }
+    // The first one says only that a request failed, and for which URL.
+    let mut causes: Vec<String> = chain(error).skip(1).map(ToString::to_string).collect();
+    // Which part of the library says so helps nobody.
+    causes.retain(|cause| !cause.starts_with("client error ("));
+    // Some repeat what caused them.
+    causes.dedup();
+    if causes.is_empty() {
+        "the connection failed".to_owned()
+    } else {
+        bounded(&causes.join(": "))
     }
-    if text.is_empty() {
-        let _ = write!(
-            text,
-            "{}",
-            error
-                .status()
-                .map_or("the connection failed".to_owned(), |s| s.to_string())
-        );
-    }
-    bounded(&text)
 }
 
 #[cfg(test)]
