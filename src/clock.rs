@@ -77,7 +77,7 @@ impl Clock for ManualClock {
         async move {
             // A clock that is gone never shows the time that is waited for.
             if time.wait_for(|(now, _)| *now >= at).await.is_err() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
         .boxed()

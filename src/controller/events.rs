@@ -1,6 +1,6 @@
 //! Kubernetes events about our resources: best effort, and never in the way of a pass.
 //!
-//! A pass only puts an event into a bounded queue; one task sends what is there, each within [`TIMEOUT`]. When the API
+//! A pass only puts an event into a bounded queue; one task sends what is there, each within `TIMEOUT`. When the API
 //! server is slower than the passes, the oldest events are dropped and counted. A failure is logged and counted, and
 //! nothing else: whatever a user has to act on is in the status as well.
 //!
@@ -165,9 +165,10 @@ fn log(object: &ObjectReference, event: &Event, error: &str) {
 
 /// The error without what a peer wrote into it, except the API server's own message.
 fn why(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => format!("the API server answered {}: {}", status.code, status.message),
-        _ => "the API server could not be reached".to_owned(),
+    if let kube::Error::Api(status) = error {
+        format!("the API server answered {}: {}", status.code, status.message)
+    } else {
+        "the API server could not be reached".to_owned()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Logs: one line a record on standard error, as JSON or as text, filtered by target and level.
 //!
-//! Whatever the filter says, no library below the operator can log what it sends or receives: see [`QUIET`].
+//! Whatever the filter says, no library below the operator can log what it sends or receives: see `QUIET`.
 
 use std::io::{self, IsTerminal};
 

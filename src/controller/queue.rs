@@ -6,7 +6,7 @@
 //!   take turns: one that hangs, fails or is flooded delays no other.
 //! - Within a group, what a user changed goes before everything else.
 //!
-//! What to run next is decided by [`schedule`], which is pure; this file adds the lock, the clock and the waiting.
+//! What to run next is decided by `schedule`, which is pure; this file adds the lock, the clock and the waiting.
 
 mod schedule;
 

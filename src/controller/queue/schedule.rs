@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A group is in `ready`, in `timers`, or in neither while it has nothing to run or may not. Every change of a group
-//! ends with [`Schedule::settle`], which puts it where it belongs.
+//! ends with `Schedule::settle`, which puts it where it belongs.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -139,16 +139,19 @@ impl<K: Clone + Eq + Hash, G: Clone + Eq + Hash> Schedule<K, G> {
                     return;
                 }
                 let (group, lane, place) = (group.clone(), *lane, *place);
-                self.take_out(&group, lane, place, now);
-                let held = Wanted {
-                    group,
+                self.take_out(&group, lane, place);
+                let moves = group != wanted.group;
+                let mut wanted = wanted.or(Some(Wanted {
+                    group: group.clone(),
                     lane,
                     at: place.0,
-                };
-                let mut wanted = wanted.or(Some(held));
+                }));
                 // An object that moves up does not overtake what users changed before: it joins the lane now.
                 wanted.at = wanted.at.max(now);
                 self.wait(key, wanted, now);
+                if moves {
+                    self.settle(&group, now);
+                }
             }
         }
     }
@@ -233,7 +236,8 @@ impl<K: Clone + Eq + Hash, G: Clone + Eq + Hash> Schedule<K, G> {
             Some(Slot::Waiting { group, lane, place }) => {
                 let (group, lane, place) = (group.clone(), *lane, *place);
                 self.slots.remove(key);
-                self.take_out(&group, lane, place, now);
+                self.take_out(&group, lane, place);
+                self.settle(&group, now);
             }
         }
     }
@@ -312,11 +316,11 @@ impl<K: Clone + Eq + Hash, G: Clone + Eq + Hash> Schedule<K, G> {
         self.slots.insert(key, Slot::Waiting { group, lane, place });
     }
 
-    fn take_out(&mut self, group: &G, lane: Lane, place: Place, now: Instant) {
+    /// Leaves the group unsettled, so that one whose object only changes its place keeps its turn.
+    fn take_out(&mut self, group: &G, lane: Lane, place: Place) {
         if let Some(held) = self.groups.get_mut(group) {
             held.lane_mut(lane).remove(&place);
         }
-        self.settle(group, now);
     }
 
     /// Puts a group where it belongs after anything about it changed. One that still is ready keeps its turn.
