@@ -461,4 +461,6 @@ fn unusable(why: &str) -> Error {
 }
 
 #[cfg(test)]
+mod simulated;
+#[cfg(test)]
 mod tests;
