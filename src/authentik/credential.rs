@@ -1,7 +1,7 @@
 //! The only exit of a secret in this client: into a header, into a request's body, into a comparison, out of a text.
 //!
-//! Copies made here live in buffers that are overwritten when they are freed. What the TLS and HTTP libraries copy is
-//! beyond reach.
+//! What is made here for a request lives in buffers that are overwritten when they are freed. What the TLS and HTTP
+//! libraries copy is beyond reach.
 
 use bytes::Bytes;
 use reqwest::header::HeaderValue;
