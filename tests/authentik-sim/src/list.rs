@@ -32,10 +32,7 @@ pub(crate) struct Listing {
 }
 
 /// The rows that the caller may view; with no right at all that is a refusal and not an empty list.
-pub(crate) fn visible<'r, R: Row + 'r>(
-    context: &Context<'_>,
-    rows: impl Iterator<Item = &'r R>,
-) -> Result<Vec<&'r R>, Reply> {
+fn visible<'r, R: Row + 'r>(context: &Context<'_>, rows: impl Iterator<Item = &'r R>) -> Result<Vec<&'r R>, Reply> {
     if context.user.may("view", R::MODEL) {
         return Ok(rows.collect());
     }
@@ -65,6 +62,21 @@ pub(crate) fn one<'r, R: Row + 'r>(
     } else {
         Err(Reply::forbidden())
     }
+}
+
+/// The row with that uuid, as `one` finds it; what is no uuid is not even looked for.
+pub(crate) fn by_uuid<'r, R: Row + 'r>(
+    context: &Context<'_>,
+    rows: impl Iterator<Item = &'r R>,
+    verb: &str,
+    uuid: &str,
+) -> Result<&'r R, Reply> {
+    let Ok(uuid) = Uuid::parse_str(uuid) else {
+        visible(context, rows)?;
+        return Err(Reply::not_found());
+    };
+    let key = uuid.to_string();
+    one(context, rows, verb, |row| row.key() == key)
 }
 
 /// Answers one page of the rows.

@@ -441,6 +441,30 @@ async fn what_is_not_simulated_says_so() {
         .send(Method::PATCH, "/flows/instances/initial-setup/", &json!({"title": "x"}))
         .await;
     assert_eq!(answer.status(), 501);
+    let answer = world.send(Method::OPTIONS, "/flows/bindings/", &Value::Null).await;
+    assert_eq!(answer.status(), 501);
     let answer = world.send(Method::POST, "/no/such/url/", &json!({})).await;
     assert_eq!(answer.status(), 405, "as the error view of that version answers");
+}
+
+#[tokio::test]
+async fn keys_are_read_as_uuids_wherever_they_are_uuids() {
+    let world = World::of("2026.5.0").await;
+    let (mapping, binding) = world
+        .sim
+        .with(|state| (state.add_mapping("text"), state.bindings()[0].pk));
+    for (path, pk) in [
+        ("/propertymappings/notification/", mapping),
+        ("/flows/bindings/", binding),
+    ] {
+        let shouted = pk.to_string().to_uppercase();
+        assert_eq!(
+            world.get(&format!("{path}{shouted}/")).await.1["pk"],
+            json!(pk.to_string())
+        );
+        assert_eq!(
+            world.get(&format!("{path}xyz/")).await,
+            (404, json!({"detail": "Not found."}))
+        );
+    }
 }

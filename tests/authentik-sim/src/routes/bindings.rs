@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{Context, flows::ENGINE_MODES, not_simulated, stages};
 use crate::{
     fields::Input,
-    list::{Filter, Listing, list, one},
+    list::{Filter, Listing, by_uuid, list},
     message::Reply,
     rows::{Binding, Row},
     state::State,
@@ -55,11 +55,7 @@ pub(super) fn collection(context: &Context<'_>, state: &mut State) -> Result<Rep
 }
 
 pub(super) fn single(context: &Context<'_>, state: &mut State, pk: &str) -> Result<Reply, Reply> {
-    let find = |verb| {
-        one(context, state.bindings.iter(), verb, |binding: &Binding| {
-            binding.key() == pk
-        })
-    };
+    let find = |verb| by_uuid(context, state.bindings.iter(), verb, pk);
     match context.method {
         "GET" => Ok(Reply::json(200, render(context, state, find("view")?))),
         "PATCH" => {

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{Context, not_simulated};
 use crate::{
     fields::{Input, Text},
-    list::{Filter, Listing, list, one},
+    list::{Filter, Listing, by_uuid, list},
     message::Reply,
     rows::{Mapping, Row},
     state::State,
@@ -27,11 +27,7 @@ pub(super) fn collection(context: &Context<'_>, state: &mut State) -> Result<Rep
 }
 
 pub(super) fn single(context: &Context<'_>, state: &mut State, pk: &str) -> Result<Reply, Reply> {
-    let find = |verb| {
-        one(context, state.mappings.iter(), verb, |mapping: &Mapping| {
-            mapping.key() == pk
-        })
-    };
+    let find = |verb| by_uuid(context, state.mappings.iter(), verb, pk);
     match context.method {
         "GET" => Ok(Reply::json(200, render(find("view")?))),
         "DELETE" => {

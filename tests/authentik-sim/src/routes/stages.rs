@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{Context, flows, not_simulated};
 use crate::{
     fields::{Input, Text},
-    list::{Filter, Listing, list, one, visible},
+    list::{Filter, Listing, by_uuid, list},
     message::{Reply, python_type},
     rights::Model,
     rows::{AnyStage, Binding, Device, Flow, Row, Stage},
@@ -96,15 +96,8 @@ pub(super) fn single(context: &Context<'_>, state: &mut State, pk: &str) -> Resu
     }
 }
 
-/// The stage of that key, if the caller may; what is no uuid is not even looked for.
 fn find<'s>(context: &Context<'_>, state: &'s State, verb: &str, pk: &str) -> Result<&'s Stage, Reply> {
-    if Uuid::parse_str(pk).is_err() {
-        visible(context, state.stages.iter())?;
-        return Err(Reply::not_found());
-    }
-    one(context, state.stages.iter(), verb, |stage| {
-        Uuid::parse_str(pk).is_ok_and(|pk| pk == stage.pk)
-    })
+    by_uuid(context, state.stages.iter(), verb, pk)
 }
 
 pub(super) fn all(context: &Context<'_>, state: &State) -> Result<Reply, Reply> {

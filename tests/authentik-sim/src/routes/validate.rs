@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Context, stages};
 use crate::{
-    list::{Filter, Listing, list, one},
+    list::{Filter, Listing, by_uuid, list},
     message::Reply,
     rows::{Row, ValidateStage},
     state::State,
@@ -27,7 +27,7 @@ pub(super) fn collection(context: &Context<'_>, state: &State) -> Result<Reply, 
 }
 
 pub(super) fn single(context: &Context<'_>, state: &State, pk: &str) -> Result<Reply, Reply> {
-    let stage = one(context, state.validate_stages.iter(), "view", |stage| stage.key() == pk)?;
+    let stage = by_uuid(context, state.validate_stages.iter(), "view", pk)?;
     Ok(Reply::json(200, render(context, state, stage)))
 }
 
