@@ -116,6 +116,10 @@ impl Row for Event {
         self.pk.to_string()
     }
 
+    fn title(&self) -> String {
+        self.action.as_str().to_owned()
+    }
+
     fn column(&self, name: &str) -> Option<Value> {
         Some(match name {
             "pk" | "event_uuid" => json!(self.pk.to_string()),

@@ -27,6 +27,7 @@ mod seed;
 mod server;
 mod sim;
 mod state;
+mod traffic;
 mod version;
 
 pub use audit::{Action, Actor, Event};

@@ -84,7 +84,8 @@ impl Accounts {
 
     /// The account with that name, made if there is none.
     pub(crate) fn ensure(&mut self, username: &str, superuser: bool) -> i64 {
-        if let Some(user) = self.named(username) {
+        if let Some(user) = self.users.iter_mut().find(|user| user.username == username) {
+            user.superuser = superuser;
             return user.pk;
         }
         let pk = self.users.iter().map(|user| user.pk).max().unwrap_or(0) + 1;

@@ -10,6 +10,8 @@ pub(crate) trait Row {
     const MODEL: Model;
     /// The key as text: a uuid with dashes, or an integer.
     fn key(&self) -> String;
+    /// How the audit log calls it.
+    fn title(&self) -> String;
     /// A column by the name that filters and `ordering` use; `None` if there is no such column.
     fn column(&self, name: &str) -> Option<Value>;
 }
@@ -76,6 +78,10 @@ impl Row for Stage {
         self.pk.to_string()
     }
 
+    fn title(&self) -> String {
+        self.name.clone()
+    }
+
     fn column(&self, name: &str) -> Option<Value> {
         Some(match name {
             "pk" | "stage_uuid" => json!(self.pk.to_string()),
@@ -136,6 +142,10 @@ impl Row for ValidateStage {
         self.pk.to_string()
     }
 
+    fn title(&self) -> String {
+        self.name.clone()
+    }
+
     fn column(&self, name: &str) -> Option<Value> {
         Some(match name {
             "pk" | "stage_uuid" => json!(self.pk.to_string()),
@@ -169,6 +179,10 @@ impl Row for AnyStage {
 
     fn key(&self) -> String {
         self.pk.to_string()
+    }
+
+    fn title(&self) -> String {
+        self.name.clone()
     }
 
     fn column(&self, name: &str) -> Option<Value> {
@@ -240,6 +254,10 @@ impl Row for Flow {
         self.pk.to_string()
     }
 
+    fn title(&self) -> String {
+        self.name.clone()
+    }
+
     fn column(&self, name: &str) -> Option<Value> {
         Some(match name {
             "pk" | "flow_uuid" => json!(self.pk.to_string()),
@@ -291,11 +309,6 @@ impl Binding {
             invalid_response_action: "retry".to_owned(),
         }
     }
-
-    /// How audit and `used_by` call it.
-    pub(crate) fn title(&self) -> String {
-        format!("Flow-stage binding #{} to {}", self.order, self.target)
-    }
 }
 
 impl Row for Binding {
@@ -307,6 +320,10 @@ impl Row for Binding {
 
     fn key(&self) -> String {
         self.pk.to_string()
+    }
+
+    fn title(&self) -> String {
+        format!("Flow-stage binding #{} to {}", self.order, self.target)
     }
 
     fn column(&self, name: &str) -> Option<Value> {
@@ -347,6 +364,10 @@ impl Row for Mapping {
         self.pk.to_string()
     }
 
+    fn title(&self) -> String {
+        self.name.clone()
+    }
+
     fn column(&self, name: &str) -> Option<Value> {
         match name {
             "pk" => Some(json!(self.pk.to_string())),
@@ -380,6 +401,10 @@ impl Row for Device {
 
     fn key(&self) -> String {
         self.pk.to_string()
+    }
+
+    fn title(&self) -> String {
+        self.name.clone()
     }
 
     fn column(&self, name: &str) -> Option<Value> {

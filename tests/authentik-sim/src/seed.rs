@@ -7,78 +7,37 @@ use crate::{
 };
 use uuid::Uuid;
 
-/// Slug, name, title, designation, who may run it.
-const FLOWS: [(&str, &str, &str, &str, &str); 9] = [
-    (
-        "initial-setup",
-        "default-oobe-setup",
-        "Welcome to authentik!",
-        "stage_configuration",
-        "require_superuser",
-    ),
-    (
-        "default-authentication-flow",
-        "Welcome to authentik!",
-        "Welcome to authentik!",
-        "authentication",
-        "none",
-    ),
+/// Slug, name, title, designation.
+const FLOWS: [(&str, &str, &str, &str); 6] = [
+    ("initial-setup", "default-oobe-setup", WELCOME, "stage_configuration"),
+    ("default-authentication-flow", WELCOME, WELCOME, "authentication"),
     (
         "default-invalidation-flow",
         "Logout",
         "Default Invalidation Flow",
         "invalidation",
-        "require_authenticated",
-    ),
-    (
-        "default-authenticator-static-setup",
-        "default-authenticator-static-setup",
-        "Set up Static OTP Tokens",
-        "stage_configuration",
-        "require_authenticated",
-    ),
-    (
-        "default-authenticator-totp-setup",
-        "default-authenticator-totp-setup",
-        "Set up Two-Factor authentication",
-        "stage_configuration",
-        "require_authenticated",
-    ),
-    (
-        "default-authenticator-webauthn-setup",
-        "default-authenticator-webauthn-setup",
-        "Set up WebAuthn",
-        "stage_configuration",
-        "require_authenticated",
     ),
     (
         "default-password-change",
         "Change Password",
         "Change password",
         "stage_configuration",
-        "require_authenticated",
     ),
-    (
-        "default-user-settings-flow",
-        "User settings",
-        "Update your info",
-        "stage_configuration",
-        "require_authenticated",
-    ),
-    (
-        "default-provider-authorization-implicit-consent",
-        "Authorize Application",
-        "Redirecting to %(app)s",
-        "authorization",
-        "require_authenticated",
-    ),
+    (WEBAUTHN, WEBAUTHN, "Set up WebAuthn", "stage_configuration"),
+    (TOTP, TOTP, "Set up Two-Factor authentication", "stage_configuration"),
 ];
+
+const WELCOME: &str = "Welcome to authentik!";
+/// Name of a flow and of the stage in it.
+const TOTP: &str = "default-authenticator-totp-setup";
+/// Name of a flow and of the stage in it.
+const WEBAUTHN: &str = "default-authenticator-webauthn-setup";
 
 /// Slugs of flows, and the places that a stage has in them.
 type Bound = &'static [(&'static str, i64)];
 
 /// Name, kind, and the flows that bind it with their orders.
-const STAGES: [(&str, &str, Bound); 8] = [
+const STAGES: [(&str, &str, Bound); 7] = [
     (
         "default-authentication-identification",
         "authentik_stages_identification.identificationstage",
@@ -100,24 +59,19 @@ const STAGES: [(&str, &str, Bound); 8] = [
         &[("default-invalidation-flow", 0)],
     ),
     (
-        "default-authenticator-static-setup",
-        "authentik_stages_authenticator_static.authenticatorstaticstage",
-        &[("default-authenticator-static-setup", 0)],
-    ),
-    (
-        "default-authenticator-totp-setup",
-        "authentik_stages_authenticator_totp.authenticatortotpstage",
-        &[("default-authenticator-totp-setup", 0)],
-    ),
-    (
-        "default-authenticator-webauthn-setup",
-        "authentik_stages_authenticator_webauthn.authenticatorwebauthnstage",
-        &[("default-authenticator-webauthn-setup", 0)],
-    ),
-    (
         "default-password-change-prompt",
         "authentik_stages_prompt.promptstage",
         &[("default-password-change", 0)],
+    ),
+    (
+        TOTP,
+        "authentik_stages_authenticator_totp.authenticatortotpstage",
+        &[(TOTP, 0)],
+    ),
+    (
+        WEBAUTHN,
+        "authentik_stages_authenticator_webauthn.authenticatorwebauthnstage",
+        &[(WEBAUTHN, 0)],
     ),
 ];
 
@@ -129,11 +83,16 @@ pub(crate) fn fresh(version: &Version, admin_token: &str) -> State {
     let administrator = state.accounts.ensure(ADMINISTRATOR, true);
     state.accounts.issue(admin_token.to_owned(), administrator);
 
-    for (slug, name, title, designation, authentication) in FLOWS {
+    for (slug, name, title, designation) in FLOWS {
         let title = if version.is_2023() {
             title.replacen("Set up", "Setup", 1)
         } else {
             title.to_owned()
+        };
+        let authentication = if designation == "authentication" {
+            "none"
+        } else {
+            "require_authenticated"
         };
         state.flows.push(Flow {
             name: name.to_owned(),

@@ -39,7 +39,7 @@ use uuid::Uuid;
 use crate::{
     body::{Broken, Wire},
     message::Request,
-    sim::Server,
+    traffic::Server,
 };
 
 /// What authentik's outer server takes at most.

@@ -5,12 +5,12 @@
 
 use std::time::SystemTime;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
     audit::{Action, Actor, Event},
-    rights::{Accounts, Model, User},
+    rights::{Accounts, User},
     rows::{AnyStage, Binding, Device, Flow, Mapping, OtherStage, Row, Stage, ValidateStage},
 };
 
@@ -32,10 +32,6 @@ pub struct State {
     next_device: i64,
     revision: u64,
 }
-
-/// The row that was to be deleted is protected by others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Protected;
 
 // === reading ===
 
@@ -130,6 +126,10 @@ impl State {
             || self.other_stages.iter().any(|stage| stage.pk == pk)
     }
 
+    pub(crate) fn has_devices(&self, stage: Uuid) -> bool {
+        self.devices.iter().any(|device| device.stage == stage)
+    }
+
     pub(crate) fn flow_exists(&self, pk: Uuid) -> bool {
         self.flows.iter().any(|flow| flow.pk == pk)
     }
@@ -149,133 +149,114 @@ impl State {
 
 // === writing, as a request does ===
 
+/// A kind of row whose writes are audited.
+pub(crate) trait Table: Row + Sized {
+    fn rows(state: &mut State) -> &mut Vec<Self>;
+
+    /// Releases what hangs on the row with that key before it is deleted.
+    fn release(_state: &mut State, _key: &str, _actor: &Actor) {}
+}
+
+impl Table for Stage {
+    fn rows(state: &mut State) -> &mut Vec<Self> {
+        &mut state.stages
+    }
+
+    /// Bindings and devices go with it; that it leaves validate stages, no event tells.
+    fn release(state: &mut State, key: &str, actor: &Actor) {
+        state.delete_where(|binding: &Binding| binding.stage.to_string() == key, actor);
+        state.delete_where(|device: &Device| device.stage.to_string() == key, actor);
+        for validate in &mut state.validate_stages {
+            validate.configuration_stages.retain(|stage| stage.to_string() != key);
+        }
+    }
+}
+
+impl Table for Flow {
+    fn rows(state: &mut State) -> &mut Vec<Self> {
+        &mut state.flows
+    }
+
+    /// Bindings go with it; that stages forget it, no event tells.
+    fn release(state: &mut State, key: &str, actor: &Actor) {
+        state.delete_where(|binding: &Binding| binding.target.to_string() == key, actor);
+        for stage in &mut state.stages {
+            stage.configure_flow = stage.configure_flow.filter(|flow| flow.to_string() != key);
+        }
+    }
+}
+
+impl Table for Mapping {
+    fn rows(state: &mut State) -> &mut Vec<Self> {
+        &mut state.mappings
+    }
+
+    /// That stages forget it, no event tells.
+    fn release(state: &mut State, key: &str, _actor: &Actor) {
+        for stage in &mut state.stages {
+            stage.mapping = stage.mapping.filter(|mapping| mapping.to_string() != key);
+        }
+    }
+}
+
+impl Table for Binding {
+    fn rows(state: &mut State) -> &mut Vec<Self> {
+        &mut state.bindings
+    }
+}
+
+impl Table for Device {
+    fn rows(state: &mut State) -> &mut Vec<Self> {
+        &mut state.devices
+    }
+}
+
 impl State {
-    pub(crate) fn create_stage(&mut self, stage: Stage, actor: &Actor) {
-        self.log(Action::Created, Stage::MODEL, &stage.key(), &stage.name, actor);
-        self.stages.push(stage);
+    pub(crate) fn create<R: Table>(&mut self, row: R, actor: &Actor) {
+        self.log(Action::Created, &row, actor);
+        R::rows(self).push(row);
     }
 
-    pub(crate) fn replace_stage(&mut self, stage: Stage, actor: &Actor) {
-        self.log(Action::Updated, Stage::MODEL, &stage.key(), &stage.name, actor);
-        if let Some(row) = self.stages.iter_mut().find(|row| row.pk == stage.pk) {
-            *row = stage;
-        }
-    }
-
-    /// Deletes a stage and what hangs on it: bindings, its place in validate stages (which no event tells of) and
-    /// devices, unless those `protect` it.
-    pub(crate) fn delete_stage(&mut self, pk: Uuid, protect: bool, actor: &Actor) -> Result<(), Protected> {
-        if protect && self.devices.iter().any(|device| device.stage == pk) {
-            return Err(Protected);
-        }
-        let bound: Vec<Uuid> = self
-            .bindings
-            .iter()
-            .filter(|binding| binding.stage == pk)
-            .map(|binding| binding.pk)
-            .collect();
-        for binding in bound {
-            self.delete_binding(binding, actor);
-        }
-        let enrolled: Vec<i64> = self
-            .devices
-            .iter()
-            .filter(|device| device.stage == pk)
-            .map(|device| device.pk)
-            .collect();
-        for device in enrolled {
-            self.delete_device(device, actor);
-        }
-        for validate in &mut self.validate_stages {
-            validate.configuration_stages.retain(|stage| *stage != pk);
-        }
-        if let Some(at) = self.stages.iter().position(|stage| stage.pk == pk) {
-            let stage = self.stages.remove(at);
-            self.log(Action::Deleted, Stage::MODEL, &stage.key(), &stage.name, actor);
-        }
-        Ok(())
-    }
-
-    pub(crate) fn create_flow(&mut self, flow: Flow, actor: &Actor) {
-        self.log(Action::Created, Flow::MODEL, &flow.key(), &flow.name, actor);
-        self.flows.push(flow);
-    }
-
-    /// Deletes a flow with its bindings; stages that name it forget it, which no event tells of.
-    pub(crate) fn delete_flow(&mut self, pk: Uuid, actor: &Actor) {
-        let bound: Vec<Uuid> = self
-            .bindings
-            .iter()
-            .filter(|binding| binding.target == pk)
-            .map(|binding| binding.pk)
-            .collect();
-        for binding in bound {
-            self.delete_binding(binding, actor);
-        }
-        for stage in self.stages.iter_mut().filter(|stage| stage.configure_flow == Some(pk)) {
-            stage.configure_flow = None;
-        }
-        if let Some(at) = self.flows.iter().position(|flow| flow.pk == pk) {
-            let flow = self.flows.remove(at);
-            self.log(Action::Deleted, Flow::MODEL, &flow.key(), &flow.name, actor);
+    /// Puts the row in the place of the one with its key.
+    pub(crate) fn replace<R: Table>(&mut self, row: R, actor: &Actor) {
+        self.log(Action::Updated, &row, actor);
+        if let Some(old) = R::rows(self).iter_mut().find(|old| old.key() == row.key()) {
+            *old = row;
         }
     }
 
-    pub(crate) fn create_binding(&mut self, binding: Binding, actor: &Actor) {
-        self.log(Action::Created, Binding::MODEL, &binding.key(), &binding.title(), actor);
-        self.bindings.push(binding);
+    /// Deletes the row with that key and what hangs on it. False if there is none.
+    pub(crate) fn delete<R: Table>(&mut self, key: &str, actor: &Actor) -> bool {
+        R::release(self, key, actor);
+        let Some(at) = R::rows(self).iter().position(|row| row.key() == key) else {
+            return false;
+        };
+        let row = R::rows(self).remove(at);
+        self.log(Action::Deleted, &row, actor);
+        true
     }
 
-    pub(crate) fn replace_binding(&mut self, binding: Binding, actor: &Actor) {
-        self.log(Action::Updated, Binding::MODEL, &binding.key(), &binding.title(), actor);
-        if let Some(row) = self.bindings.iter_mut().find(|row| row.pk == binding.pk) {
-            *row = binding;
+    fn delete_where<R: Table>(&mut self, doomed: impl Fn(&R) -> bool, actor: &Actor) {
+        let rows = R::rows(self).iter().filter(|row| doomed(row));
+        let keys: Vec<String> = rows.map(Row::key).collect();
+        for key in keys {
+            self.delete::<R>(&key, actor);
         }
     }
 
-    pub(crate) fn delete_binding(&mut self, pk: Uuid, actor: &Actor) {
-        if let Some(at) = self.bindings.iter().position(|binding| binding.pk == pk) {
-            let binding = self.bindings.remove(at);
-            self.log(Action::Deleted, Binding::MODEL, &binding.key(), &binding.title(), actor);
-        }
-    }
-
-    pub(crate) fn create_mapping(&mut self, mapping: Mapping, actor: &Actor) {
-        self.log(Action::Created, Mapping::MODEL, &mapping.key(), &mapping.name, actor);
-        self.mappings.push(mapping);
-    }
-
-    /// Deletes a mapping; stages that name it forget it, which no event tells of.
-    pub(crate) fn delete_mapping(&mut self, pk: Uuid, actor: &Actor) {
-        for stage in self.stages.iter_mut().filter(|stage| stage.mapping == Some(pk)) {
-            stage.mapping = None;
-        }
-        if let Some(at) = self.mappings.iter().position(|mapping| mapping.pk == pk) {
-            let mapping = self.mappings.remove(at);
-            self.log(Action::Deleted, Mapping::MODEL, &mapping.key(), &mapping.name, actor);
-        }
-    }
-
-    pub(crate) fn delete_device(&mut self, pk: i64, actor: &Actor) {
-        if let Some(at) = self.devices.iter().position(|device| device.pk == pk) {
-            let device = self.devices.remove(at);
-            self.log(Action::Deleted, Device::MODEL, &device.key(), &device.name, actor);
-        }
-    }
-
-    fn log(&mut self, action: Action, model: Model, key: &str, name: &str, actor: &Actor) {
+    fn log<R: Row>(&mut self, action: Action, row: &R, actor: &Actor) {
         self.revision += 1;
-        let model_pk = match key.parse::<i64>() {
+        let model_pk = match row.key().parse::<i64>() {
             Ok(number) => json!(number),
-            Err(_) => Value::String(key.replace('-', "")),
+            Err(_) => json!(row.key().replace('-', "")),
         };
         self.events.push(Event {
             pk: Uuid::new_v4(),
             number: self.revision,
             action,
-            model,
+            model: R::MODEL,
             model_pk,
-            model_name: name.to_owned(),
+            model_name: row.title(),
             actor: actor.clone(),
             created: SystemTime::now(),
         });
@@ -296,7 +277,7 @@ impl State {
             stage.name
         );
         let pk = stage.pk;
-        self.create_stage(stage, &by_hand(self, "POST", "stages/authenticator/sms/"));
+        self.create(stage, &by_hand(self, "POST", "stages/authenticator/sms/"));
         pk
     }
 
@@ -307,7 +288,7 @@ impl State {
         };
         change(&mut stage);
         let actor = by_hand(self, "PATCH", &format!("stages/authenticator/sms/{pk}/"));
-        self.replace_stage(stage, &actor);
+        self.replace(stage, &actor);
         true
     }
 
@@ -323,9 +304,8 @@ impl State {
 
     /// Deletes an SMS stage with all that hangs on it, devices too. False if there is none.
     pub fn remove(&mut self, pk: Uuid) -> bool {
-        let there = self.stage(pk).is_some();
         let actor = by_hand(self, "DELETE", &format!("stages/authenticator/sms/{pk}/"));
-        there && self.delete_stage(pk, false, &actor).is_ok()
+        self.delete::<Stage>(&pk.to_string(), &actor)
     }
 
     /// Adds a stage that validates a second factor.
@@ -385,7 +365,7 @@ impl State {
     pub fn insert_flow(&mut self, flow: Flow) -> Uuid {
         assert!(self.flow(&flow.slug).is_none(), "a flow {:?} is there", flow.slug);
         let pk = flow.pk;
-        self.create_flow(flow, &by_hand(self, "POST", "flows/instances/"));
+        self.create(flow, &by_hand(self, "POST", "flows/instances/"));
         pk
     }
 
@@ -405,8 +385,7 @@ impl State {
             return false;
         };
         let actor = by_hand(self, "DELETE", &format!("flows/instances/{slug}/"));
-        self.delete_flow(pk, &actor);
-        true
+        self.delete::<Flow>(&pk.to_string(), &actor)
     }
 
     /// Binds a stage of any kind into a flow.
@@ -417,14 +396,14 @@ impl State {
         );
         let binding = Binding::new(flow, stage, order);
         let pk = binding.pk;
-        self.create_binding(binding, &by_hand(self, "POST", "flows/bindings/"));
+        self.create(binding, &by_hand(self, "POST", "flows/bindings/"));
         pk
     }
 
-    /// Deletes a binding.
-    pub fn remove_binding(&mut self, pk: Uuid) {
+    /// Deletes a binding; false if there is none.
+    pub fn remove_binding(&mut self, pk: Uuid) -> bool {
         let actor = by_hand(self, "DELETE", &format!("flows/bindings/{pk}/"));
-        self.delete_binding(pk, &actor);
+        self.delete::<Binding>(&pk.to_string(), &actor)
     }
 
     /// Adds a webhook mapping.
@@ -435,7 +414,7 @@ impl State {
             expression: "return {}".to_owned(),
         };
         let pk = mapping.pk;
-        self.create_mapping(mapping, &by_hand(self, "POST", "propertymappings/notification/"));
+        self.create(mapping, &by_hand(self, "POST", "propertymappings/notification/"));
         pk
     }
 
@@ -450,8 +429,7 @@ impl State {
             return false;
         };
         let actor = by_hand(self, "DELETE", &format!("propertymappings/notification/{pk}/"));
-        self.delete_mapping(pk, &actor);
-        true
+        self.delete::<Mapping>(&pk.to_string(), &actor)
     }
 
     /// A user enrols a phone on the stage. The device is named `phone0`, `phone1`, ... in the order of enrolment.

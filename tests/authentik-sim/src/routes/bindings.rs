@@ -41,7 +41,7 @@ pub(super) fn collection(context: &Context<'_>, state: &mut State) -> Result<Rep
             }
             let blank = Binding::new(Uuid::nil(), Uuid::nil(), 0);
             let binding = read(context, state, blank, false)?;
-            state.create_binding(binding.clone(), &context.actor());
+            state.create(binding.clone(), &context.actor());
             let mut body = render(context, state, &binding);
             // The real answer to a POST shows the stage as its parent class.
             body["stage_obj"]["component"] = json!("");
@@ -62,12 +62,12 @@ pub(super) fn single(context: &Context<'_>, state: &mut State, pk: &str) -> Resu
             let old = find("change")?.clone();
             let binding = read(context, state, old, true)?;
             let body = render(context, state, &binding);
-            state.replace_binding(binding, &context.actor());
+            state.replace(binding, &context.actor());
             Ok(Reply::json(200, body))
         }
         "DELETE" => {
-            let pk = find("delete")?.pk;
-            state.delete_binding(pk, &context.actor());
+            let key = find("delete")?.key();
+            state.delete::<Binding>(&key, &context.actor());
             Ok(Reply::no_content())
         }
         _ => Err(not_simulated(context)),

@@ -36,8 +36,8 @@ pub(super) fn single(context: &Context<'_>, state: &mut State, pk: &str) -> Resu
     match context.method {
         "GET" => Ok(Reply::json(200, render(context, state, find("view")?))),
         "DELETE" => {
-            let pk = find("delete")?.pk;
-            state.delete_device(pk, &context.actor());
+            let key = find("delete")?.key();
+            state.delete::<Device>(&key, &context.actor());
             Ok(Reply::no_content())
         }
         _ => Err(not_simulated(context)),

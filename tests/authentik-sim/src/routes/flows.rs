@@ -55,8 +55,8 @@ pub(super) fn single(context: &Context<'_>, state: &mut State, slug: &str) -> Re
     match context.method {
         "GET" => Ok(Reply::json(200, render(context, state, find("view")?))),
         "DELETE" => {
-            let pk = find("delete")?.pk;
-            state.delete_flow(pk, &context.actor());
+            let key = find("delete")?.key();
+            state.delete::<Flow>(&key, &context.actor());
             Ok(Reply::no_content())
         }
         _ => Err(not_simulated(context)),
@@ -71,7 +71,7 @@ fn create(context: &Context<'_>, state: &mut State) -> Result<Reply, Reply> {
     let flow = read(context, state, &mut input);
     input.finish()?;
     let body = render(context, state, &flow);
-    state.create_flow(flow, &context.actor());
+    state.create(flow, &context.actor());
     Ok(Reply::json(201, body))
 }
 

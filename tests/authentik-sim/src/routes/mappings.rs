@@ -31,8 +31,8 @@ pub(super) fn single(context: &Context<'_>, state: &mut State, pk: &str) -> Resu
     match context.method {
         "GET" => Ok(Reply::json(200, render(find("view")?))),
         "DELETE" => {
-            let pk = find("delete")?.pk;
-            state.delete_mapping(pk, &context.actor());
+            let key = find("delete")?.key();
+            state.delete::<Mapping>(&key, &context.actor());
             Ok(Reply::no_content())
         }
         _ => Err(not_simulated(context)),
@@ -60,7 +60,7 @@ fn create(context: &Context<'_>, state: &mut State) -> Result<Reply, Reply> {
         expression,
     };
     let body = render(&mapping);
-    state.create_mapping(mapping, &context.actor());
+    state.create(mapping, &context.actor());
     Ok(Reply::json(201, body))
 }
 

@@ -10,7 +10,7 @@ use crate::{
     message::{Reply, python_type},
     rights::Model,
     rows::{AnyStage, Binding, Device, Flow, Row, Stage},
-    state::{Protected, State},
+    state::State,
     version::Version,
 };
 
@@ -52,7 +52,7 @@ pub(super) fn collection(context: &Context<'_>, state: &mut State) -> Result<Rep
                 return Err(Reply::forbidden());
             }
             let stage = read(context, state, blank(context.version), false, None)?;
-            state.create_stage(stage.clone(), &context.actor());
+            state.create(stage.clone(), &context.actor());
             Ok(Reply::json(201, render(context, state, &stage)))
         }
         "OPTIONS" => {
@@ -82,15 +82,17 @@ pub(super) fn single(context: &Context<'_>, state: &mut State, pk: &str) -> Resu
         method @ ("PUT" | "PATCH") => {
             let old = find(context, state, "change", pk)?.clone();
             let stage = read(context, state, old.clone(), method == "PATCH", Some(old.pk))?;
-            state.replace_stage(stage.clone(), &context.actor());
+            state.replace(stage.clone(), &context.actor());
             Ok(Reply::json(200, render(context, state, &stage)))
         }
         "DELETE" => {
             let pk = find(context, state, "delete", pk)?.pk;
-            match state.delete_stage(pk, context.version.protects_devices(), &context.actor()) {
-                Ok(()) => Ok(Reply::no_content()),
-                Err(Protected) => Err(Reply::crash(context.version, "DELETE")),
+            if context.version.protects_devices() && state.has_devices(pk) {
+                // Nobody catches the database's refusal.
+                return Err(Reply::crash(context.version, context.method));
             }
+            state.delete::<Stage>(&pk.to_string(), &context.actor());
+            Ok(Reply::no_content())
         }
         _ => Err(not_simulated(context)),
     }
