@@ -1,0 +1,415 @@
+//! One test's world: a namespace, an authentik, an operator for both, and a clock that runs fast.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use authentik_sim::{Config, Sim};
+use authentik_stage_operator::api::{AuthenticatorSMSStage, AuthentikConnection, FIELD_MANAGER};
+use authentik_stage_operator::authentik::Observer;
+use authentik_stage_operator::clock::{Clock, ManualClock};
+use authentik_stage_operator::controller::events::Events;
+use authentik_stage_operator::controller::health::Health;
+use authentik_stage_operator::controller::metrics::{CountRequests, Metrics};
+use authentik_stage_operator::controller::{self, Options, SecretAccess};
+use authentik_stage_operator::reconcile::fingerprint::Fingerprints;
+use authentik_stage_operator::reconcile::{ConnectionKey, Context, Settings};
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::client::ClientBuilder;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::runtime::wait::await_condition;
+use kube::{Api, Client};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::sync::{OnceCell, oneshot};
+use tokio::task::JoinHandle;
+use world::ControlPlane;
+
+/// Longest time that anything here is waited for, in real time.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The Account SID and the credentials that fixtures use.
+pub const SID: &str = "AC0123456789abcdef0123456789abcdef";
+pub const AUTH_TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// Oldest and newest authentik that every field is tried on; the newest never tells a credential.
+pub const OLDEST: &str = "2023.10.2";
+pub const READABLE: &str = "2026.5.0";
+pub const NEWEST: &str = "2026.8.2";
+
+pub struct Arena {
+    pub plane: &'static ControlPlane,
+    pub kube: Client,
+    pub namespace: String,
+    pub sim: Sim,
+    pub clock: ManualClock,
+    kubeconfig: std::path::PathBuf,
+    operator: Option<Running>,
+    ticker: Option<JoinHandle<()>>,
+}
+
+struct Running {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        if let Some(ticker) = &self.ticker {
+            ticker.abort();
+        }
+        if let Some(operator) = &self.operator {
+            operator.task.abort();
+        }
+    }
+}
+
+async fn plane() -> &'static ControlPlane {
+    static READY: OnceCell<()> = OnceCell::const_new();
+    let plane = ControlPlane::shared().await;
+    READY
+        .get_or_init(async || plane.install_crds(&Path::new(env!("CARGO_MANIFEST_DIR")).join("crds")).await)
+        .await;
+    plane
+}
+
+async fn client(kubeconfig: &Path, metrics: &Arc<Metrics>) -> Client {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    config.default_retry = false;
+    ClientBuilder::try_from(config).unwrap().with_layer(&CountRequests::of(Arc::clone(metrics))).build()
+}
+
+impl Arena {
+    /// A namespace with an authentik of that version, a connection named `authentik` to it, and Secret `twilio`;
+    /// the operator runs, and a second of its time passes every ten milliseconds.
+    pub async fn new(version: &str) -> Self {
+        let mut arena = Self::still(version).await;
+        arena.connect().await;
+        arena.start().await;
+        arena.run_clock();
+        arena
+    }
+
+    /// The same without operator and connection, and with a clock that stands still.
+    pub async fn still(version: &str) -> Self {
+        let plane = plane().await;
+        let namespace = plane.create_namespace().await;
+        // Rendered by the real Helm from the chart that users install: a missing rule fails tests.
+        let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/authentik-stage-operator");
+        let values = json!({"watchNamespaces": [namespace], "clusterId": "test", "fullnameOverride": "operator"});
+        let rights = world::helm_template(
+            &chart,
+            &values,
+            &["--namespace", &namespace, "--show-only", "templates/rbac.yaml", "--show-only", "templates/serviceaccount.yaml"],
+        )
+        .await;
+        plane.apply(&rights).await;
+        let kubeconfig = plane.service_account_kubeconfig(&namespace, "operator").await;
+        let kube = client(plane.kubeconfig_path(), &Arc::new(Metrics::new())).await;
+        let sim = Sim::start(Config::new(version)).await;
+        sim.with(|state| {
+            state.add_flow("default-authenticator-sms-setup", "stage_configuration");
+        });
+        let arena = Self {
+            plane,
+            kube,
+            namespace,
+            sim,
+            clock: ManualClock::new(Timestamp::now()),
+            kubeconfig,
+            operator: None,
+            ticker: None,
+        };
+        arena.secret("twilio", &[("auth-token", AUTH_TOKEN)]).await;
+        arena
+    }
+
+    /// Lets time run a hundred times as fast as it does.
+    pub fn run_clock(&mut self) {
+        let clock = self.clock.clone();
+        self.ticker = Some(tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(Duration::from_millis(10));
+            loop {
+                ticks.tick().await;
+                clock.advance(Duration::from_secs(1));
+            }
+        }));
+    }
+
+    /// Starts the operator, as its ServiceAccount.
+    pub async fn start(&mut self) {
+        let metrics = Arc::new(Metrics::new());
+        let client = client(&self.kubeconfig, &metrics).await;
+        self.start_with(client, metrics);
+    }
+
+    /// Starts the operator with a client of the test's own.
+    pub fn start_with(&mut self, client: Client, metrics: Arc<Metrics>) {
+        let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
+        let events = Events::new(client.clone(), "test".to_owned(), Arc::clone(&metrics));
+        let observer: Arc<dyn Observer> = Arc::<Metrics>::clone(&metrics);
+        let settings = Settings {
+            default_connection: Some(ConnectionKey { namespace: self.namespace.clone(), name: "authentik".to_owned() }),
+            cluster_id: format!("cluster-of-{}", self.namespace),
+        };
+        let context = Context::new(client, Arc::clone(&clock), Fingerprints::new().unwrap(), observer, settings);
+        let options = Options {
+            namespaces: vec![self.namespace.clone()],
+            secrets: SecretAccess::Watch,
+            shutdown: Duration::from_secs(5),
+        };
+        let health = Health::new(clock);
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(controller::run(context, options, events, metrics, health, async {
+            let _ = stopped.await;
+        }));
+        self.operator = Some(Running { stop, task });
+    }
+
+    /// Stops the operator as SIGTERM does.
+    pub async fn stop(&mut self) {
+        let Running { stop, task } = self.operator.take().unwrap();
+        let _ = stop.send(());
+        task.await.unwrap();
+    }
+
+    /// The token's Secret and the connection.
+    pub async fn connect(&self) {
+        self.secret("authentik-token", &[("token", self.sim.admin_token())]).await;
+        self.connection(json!({})).await;
+    }
+
+    /// Applies connection `authentik`, with these members of the spec besides or instead.
+    pub async fn connection(&self, besides: Value) {
+        let mut spec = json!({
+            "url": self.sim.url(),
+            "allowInsecureHTTP": true,
+            "tokenSecretRef": {"name": "authentik-token", "key": "token"},
+        });
+        merge(&mut spec, besides);
+        self.apply("AuthentikConnection", "authentik", spec).await;
+    }
+
+    /// Applies a Twilio stage, with these members of the spec besides or instead.
+    pub async fn twilio(&self, name: &str, besides: Value) {
+        let mut spec = json!({
+            "fromNumber": "+15550100",
+            "provider": "twilio",
+            "twilio": {"accountSid": SID, "authTokenSecretRef": {"name": "twilio", "key": "auth-token"}},
+        });
+        merge(&mut spec, besides);
+        self.apply("AuthenticatorSMSStage", name, spec).await;
+    }
+
+    /// Applies a stage for a gateway, with these members of the spec besides or instead.
+    pub async fn generic(&self, name: &str, besides: Value) {
+        let mut spec = json!({
+            "fromNumber": "+15550100",
+            "provider": "generic",
+            "generic": {"url": "https://sms.example.com/send", "username": "sms",
+                        "passwordSecretRef": {"name": "gateway", "key": "password"}},
+        });
+        merge(&mut spec, besides);
+        self.apply("AuthenticatorSMSStage", name, spec).await;
+    }
+
+    async fn apply(&self, kind: &str, name: &str, spec: Value) {
+        let api = self.dynamic(kind);
+        let object = json!({
+            "apiVersion": "stages.authentik-operator.dev/v1alpha1", "kind": kind,
+            "metadata": {"name": name, "namespace": self.namespace}, "spec": spec,
+        });
+        api.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(object)).await.unwrap();
+    }
+
+    /// Any of the two kinds without its type.
+    pub fn dynamic(&self, kind: &str) -> Api<DynamicObject> {
+        let plural = format!("{}s", kind.to_lowercase());
+        let gvk = kube::core::GroupVersionKind::gvk("stages.authentik-operator.dev", "v1alpha1", kind);
+        let resource = kube::api::ApiResource::from_gvk_with_plural(&gvk, &plural);
+        Api::namespaced_with(self.kube.clone(), &self.namespace, &resource)
+    }
+
+    /// Creates or replaces a Secret.
+    pub async fn secret(&self, name: &str, data: &[(&str, &str)]) {
+        let api: Api<Secret> = self.api();
+        let data: serde_json::Map<_, _> = data.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data});
+        match api.delete(name, &DeleteParams::default()).await {
+            Ok(_) | Err(_) => {}
+        }
+        api.create(&PostParams::default(), &serde_json::from_value(secret).unwrap()).await.unwrap();
+    }
+
+    /// Changes one key of a Secret.
+    pub async fn rotate(&self, name: &str, key: &str, value: &str) {
+        let api: Api<Secret> = self.api();
+        let patch = json!({"stringData": {key: value}});
+        api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+
+    /// An API of this namespace, as administrator.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.kube.clone(), &self.namespace)
+    }
+
+    /// Merges a patch into a resource.
+    pub async fn edit<K>(&self, name: &str, patch: Value)
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + DeserializeOwned
+            + std::fmt::Debug,
+    {
+        self.api::<K>().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+
+    /// Merges a patch into a stage's spec.
+    pub async fn edit_stage(&self, name: &str, spec: Value) {
+        self.edit::<AuthenticatorSMSStage>(name, json!({"spec": spec})).await;
+    }
+
+    /// The stage resource as it is.
+    pub async fn get(&self, name: &str) -> AuthenticatorSMSStage {
+        self.api().get(name).await.unwrap()
+    }
+
+    /// Deletes a stage resource without waiting for its end.
+    pub async fn delete(&self, name: &str) {
+        self.api::<AuthenticatorSMSStage>().delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    /// Waits until a stage resource is gone.
+    pub async fn gone(&self, name: &str) {
+        self.wait::<AuthenticatorSMSStage>(name, "be gone", |stage| stage.is_none()).await;
+    }
+
+    /// Waits until the stage resource is so; `Ready` is `status` for `reason`, in its current generation.
+    pub async fn is(&self, name: &str, status: &str, reason: &str) -> AuthenticatorSMSStage {
+        let what = format!("be Ready={status} for {reason}");
+        self.wait(name, &what, |stage: Option<&AuthenticatorSMSStage>| {
+            stage.is_some_and(|stage| {
+                let generation = stage.metadata.generation;
+                stage.status.as_ref().is_some_and(|now| {
+                    now.conditions.iter().any(|condition| {
+                        condition.type_ == "Ready"
+                            && condition.status == status
+                            && condition.reason == reason
+                            && condition.observed_generation == generation
+                    })
+                })
+            })
+        })
+        .await
+        .unwrap()
+    }
+
+    /// The same for a connection.
+    pub async fn connection_is(&self, name: &str, status: &str, reason: &str) -> AuthentikConnection {
+        let what = format!("be Ready={status} for {reason}");
+        self.wait(name, &what, |connection: Option<&AuthentikConnection>| {
+            connection.is_some_and(|connection| {
+                let generation = connection.metadata.generation;
+                connection.status.as_ref().is_some_and(|now| {
+                    now.conditions.iter().any(|condition| {
+                        condition.type_ == "Ready"
+                            && condition.status == status
+                            && condition.reason == reason
+                            && condition.observed_generation == generation
+                    })
+                })
+            })
+        })
+        .await
+        .unwrap()
+    }
+
+    /// Waits until something is the case with a resource.
+    pub async fn wait<K>(&self, name: &str, what: &str, condition: impl Fn(Option<&K>) -> bool) -> Option<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + DeserializeOwned
+            + std::fmt::Debug
+            + serde::Serialize
+            + Send
+            + 'static,
+    {
+        let api: Api<K> = self.api();
+        let met = await_condition(api.clone(), name, |object: Option<&K>| condition(object));
+        if let Ok(met) = tokio::time::timeout(PATIENCE, met).await {
+            return met.unwrap();
+        }
+        let now = api.get_opt(name).await.unwrap();
+        let mut shown = serde_json::to_value(&now).unwrap();
+        if let Some(metadata) = shown.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("managedFields");
+        }
+        let calls: Vec<String> = self
+            .sim
+            .calls()
+            .iter()
+            .map(|call| format!("{} {} {:?}", call.method, call.path, call.status))
+            .collect();
+        panic!(
+            "{} {name} does not {what}; it is {}\nauthentik was asked:\n{}",
+            K::kind(&()),
+            serde_json::to_string_pretty(&shown).unwrap(),
+            calls.join("\n")
+        );
+    }
+
+    /// Waits until authentik holds what is wanted.
+    pub async fn holds<R>(&self, what: &str, wanted: impl Fn(&authentik_sim::State) -> Option<R>) -> R {
+        match self.sim.wait_for(PATIENCE, wanted).await {
+            Ok(found) => found,
+            Err(error) => panic!("authentik does not hold {what}: {error:?}; stages: {:?}", self.sim.stages()),
+        }
+    }
+
+    /// Reasons and notes of the events about an object, waiting until one has this reason.
+    pub async fn event(&self, name: &str, reason: &str) -> String {
+        let api: Api<Event> = self.api();
+        let started = std::time::Instant::now();
+        loop {
+            let events = api.list(&kube::api::ListParams::default()).await.unwrap();
+            let found = events.items.iter().find(|event| {
+                event.reason.as_deref() == Some(reason)
+                    && event.regarding.as_ref().and_then(|object| object.name.as_deref()) == Some(name)
+            });
+            if let Some(event) = found {
+                return event.note.clone().unwrap_or_default();
+            }
+            assert!(started.elapsed() < PATIENCE, "no event {reason} about {name}: {:?}", events.items);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// Members of `besides` replace those of `into`; null removes.
+fn merge(into: &mut Value, besides: Value) {
+    let Value::Object(besides) = besides else { panic!("members of an object are wanted") };
+    for (key, value) in besides {
+        if value.is_null() {
+            into.as_object_mut().unwrap().remove(&key);
+        } else {
+            into[key] = value;
+        }
+    }
+}
+
+/// The `Ready` condition's message.
+pub fn message(stage: &AuthenticatorSMSStage) -> String {
+    let conditions = &stage.status.as_ref().unwrap().conditions;
+    conditions.iter().find(|condition| condition.type_ == "Ready").unwrap().message.clone()
+}
+
+/// Names the manager that the operator writes with, so that a test which looks for it fails when it changes.
+pub const MANAGER: &str = FIELD_MANAGER;
