@@ -301,10 +301,10 @@ impl Shared {
         for resource in waiting {
             self.look_at(Object::Stage(resource), Lane::User);
         }
-        if let Some(connection) = claim.connection {
-            if self.connections.get(&connection).is_some() {
-                self.look_at(Object::Connection(connection), Lane::Rest);
-            }
+        if let Some(connection) = claim.connection
+            && self.connections.get(&connection).is_some()
+        {
+            self.look_at(Object::Connection(connection), Lane::Rest);
         }
     }
 
@@ -329,6 +329,8 @@ impl Shared {
             return;
         };
         self.queue.forget(&Object::Connection(key.clone()));
+        self.queue.forget_group(&Group::Connection(key.clone()));
+        self.queue.forget_group(&Group::StagesOf(Some(key.clone())));
         self.context.servers.gone(key);
         let uid = connection.uid().unwrap_or_default();
         self.connection_memories

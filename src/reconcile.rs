@@ -15,17 +15,21 @@ pub mod access;
 pub mod apply;
 pub mod breaker;
 pub mod claims;
+mod conclusion;
 pub mod connection;
+mod correction;
 mod create;
 pub mod deletion;
 pub mod failure;
 pub mod fingerprint;
 pub mod goal;
+mod key;
 pub mod kubernetes;
 pub mod lookups;
 pub mod memory;
 pub mod namespaces;
 pub mod observe;
+mod ownership;
 pub mod plan;
 pub mod record;
 pub mod resolve;
@@ -35,80 +39,30 @@ pub mod status;
 mod suspended;
 pub mod validate;
 
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kube::ResourceExt;
 use uuid::Uuid;
 
-use crate::api::{AuthenticatorSMSStage, ManagementPolicy, Origin, PinnedConnection, RECONCILE_ANNOTATION, Reason};
+use crate::api::{AuthenticatorSMSStage, ManagementPolicy, RECONCILE_ANNOTATION, Reason};
 use crate::authentik::{Observer, StageRow, WriteTag};
 use crate::clock::Clock;
 
-use claims::{Claim, Claims};
+use claims::Claims;
 use fingerprint::Fingerprints;
-use goal::{Credentials, Goal};
-use memory::{Failing, Memory};
+use goal::Goal;
+use memory::Memory;
 use namespaces::Namespaces;
 use observe::{Freshness, Observed};
 use plan::{Action, Policy};
-use record::{Fenced, Record};
+use record::Record;
 use server::{Server, Servers};
 use status::{Notice, Verdict};
 use validate::ValidStage;
 
 pub use failure::Failure;
-
-/// An `AuthenticatorSMSStage` by namespace and name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ResourceKey {
-    /// Namespace.
-    pub namespace: String,
-    /// Name.
-    pub name: String,
-}
-
-impl ResourceKey {
-    /// The key of an object.
-    pub fn of(object: &impl ResourceExt) -> Self {
-        Self {
-            namespace: object.namespace().unwrap_or_default(),
-            name: object.name_any(),
-        }
-    }
-}
-
-impl fmt::Display for ResourceKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
-/// An `AuthentikConnection` by namespace and name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnectionKey {
-    /// Namespace.
-    pub namespace: String,
-    /// Name.
-    pub name: String,
-}
-
-impl ConnectionKey {
-    /// The key of an object.
-    pub fn of(object: &impl ResourceExt) -> Self {
-        Self {
-            namespace: object.namespace().unwrap_or_default(),
-            name: object.name_any(),
-        }
-    }
-}
-
-impl fmt::Display for ConnectionKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
+pub use key::{ConnectionKey, ResourceKey};
 
 /// What every pass may use.
 pub struct Context {
@@ -449,20 +403,6 @@ impl<'a> Work<'a> {
         ))
     }
 
-    /// From now on these credentials are known to be in authentik.
-    fn sent(&mut self, server: &Server, pk: Uuid, goal: &Goal) {
-        if let Ok(credentials) = &goal.credentials {
-            self.sent_credentials(server, pk, credentials);
-        }
-    }
-
-    fn sent_credentials(&mut self, server: &Server, pk: Uuid, credentials: &Credentials) {
-        self.memory.sent = Some((pk, credentials.fingerprint(&self.context.fingerprints)));
-        self.memory.handled.clone_from(&self.forced);
-        self.record.status.credentials.clone_from(&credentials.markers);
-        server.wrote_by_others(pk, false);
-    }
-
     async fn observe(&mut self, server: &Server, stage: &ValidStage) -> Result<Observed, Halt> {
         let now = self.context.clock.now();
         let freshness = if self.forced.is_some() {
@@ -496,30 +436,6 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn policy(&self, server: &Server, stage: &ValidStage, goal: &Goal, observed: &Observed) -> Policy {
-        let credentials_stale = match (observed, &goal.credentials) {
-            (Observed::Owned(row), Ok(credentials)) => {
-                let today = credentials.fingerprint(&self.context.fingerprints);
-                let source_changed = match &self.memory.sent {
-                    Some((pk, sent)) if *pk == row.pk => *sent != today,
-                    _ => self.record.status.credentials != credentials.markers,
-                };
-                source_changed || self.is_forced() || server.was_written_by_others(row.pk)
-            }
-            _ => false,
-        };
-        Policy {
-            adoption: stage.adoption,
-            management: stage.management,
-            credentials_stale,
-        }
-    }
-
-    /// Whether this pass is to send what cannot be compared.
-    fn is_forced(&self) -> bool {
-        self.forced.is_some() && self.forced != self.memory.handled
-    }
-
     /// Records in status what authentik holds.
     fn show(&mut self, server: &Server, goal: &Goal, observed: &Observed, stage: &ValidStage) {
         let clear = goal
@@ -540,108 +456,6 @@ impl<'a> Work<'a> {
         }
     }
 
-    async fn adopt(&mut self, server: &Server, observed: Observed) -> Result<Observed, Halt> {
-        let Observed::Unowned(row) = observed else {
-            return Ok(observed);
-        };
-        self.stand_back(server)?;
-        self.record.take_finalizer().await?;
-        self.own(server, &row, Origin::Adopted);
-        let note = format!("taking over stage {:?} ({})", row.name, row.pk);
-        self.record.notices.push(Notice {
-            warning: false,
-            reason: Reason::Updating,
-            note: note.clone(),
-        });
-        self.record
-            .conclude(self.context, &Verdict::working(Reason::Updating, note));
-        self.record.write_status(Fenced::Yes).await?;
-        Ok(Observed::Owned(row))
-    }
-
-    /// From now on this resource has this stage.
-    fn own(&mut self, server: &Server, row: &StageRow, origin: Origin) {
-        let status = &mut self.record.status;
-        status.credentials.clear();
-        status.stage = Some(status::stage_view(row, None));
-        status.origin = Some(origin);
-        status.pending_create = None;
-        self.pin(server);
-        self.context.claims().own(&self.record.uid(), &server.key, row.pk);
-        server.wrote(row.pk, Some(row.clone()), self.context.clock.now());
-        server.showed_a_stage();
-        self.pass.wake.push(Object::Connection(server.key.clone()));
-    }
-
-    fn pin(&mut self, server: &Server) {
-        self.record.status.connection = Some(PinnedConnection {
-            namespace: server.key.namespace.clone(),
-            name: server.key.name.clone(),
-            uid: server.uid.clone(),
-            url: server.url(),
-            server_version: server.version().map(|version| version.to_string()),
-        });
-    }
-
-    /// The key of the stage that is ours.
-    fn owned_pk(&self) -> Option<Uuid> {
-        let status = &self.record.status;
-        status.origin?;
-        status.stage.as_ref()?.pk.parse().ok()
-    }
-
-    /// Whether another resource has the name before this one.
-    fn stand_back(&self, server: &Server) -> Result<(), Failure> {
-        let name = self.wanted_name();
-        match self.context.claims().before(&self.record.uid(), &server.key, &name) {
-            Some(rival) => Err(plan::name_of_another(&name, &rival.resource, rival.deleting)),
-            None => Ok(()),
-        }
-    }
-
-    fn wanted_name(&self) -> String {
-        self.record
-            .object
-            .spec
-            .name
-            .clone()
-            .unwrap_or_else(|| self.key.name.clone())
-            .trim()
-            .to_owned()
-    }
-
-    /// A rename to a name that another resource has first holds back only the name.
-    fn without_a_rivals_name(
-        &self,
-        server: &Server,
-        changes: crate::authentik::StageChanges,
-    ) -> (crate::authentik::StageChanges, Option<Failure>) {
-        let Some(name) = changes.name.clone() else {
-            return (changes, None);
-        };
-        match self.context.claims().before(&self.record.uid(), &server.key, &name) {
-            Some(rival) => {
-                let conflict = plan::name_of_another(&name, &rival.resource, rival.deleting);
-                (changes.without("name"), Some(conflict))
-            }
-            None => (changes, None),
-        }
-    }
-
-    /// Records what the resource, as it is now, lays claim to.
-    fn claim_again(&self) {
-        let default = self.context.settings.default_connection.as_ref();
-        let mut claim = Claim::of(&self.record.object, default);
-        claim.pk = self.owned_pk();
-        claim.intent = self
-            .record
-            .status
-            .pending_create
-            .as_ref()
-            .map(|intent| intent.name.clone());
-        self.context.claims().put(&self.record.uid(), claim);
-    }
-
     /// What every write carries in its User-Agent.
     fn tag(&self, nonce: Option<&str>) -> WriteTag {
         WriteTag {
@@ -649,209 +463,6 @@ impl<'a> Work<'a> {
             resource_uid: self.record.uid(),
             nonce: nonce.map_or_else(|| Uuid::new_v4().simple().to_string(), ToOwned::to_owned),
         }
-    }
-
-    fn contested(&mut self, was_ready: bool) -> Option<Halt> {
-        let edited = self.record.status.observed_generation != self.record.generation();
-        if edited || self.forced.is_some() {
-            self.memory.contest = memory::Contest::default();
-            return None;
-        }
-        if !was_ready && !self.memory.contest.is_on() {
-            return None;
-        }
-        let left = self.memory.contest.pause(self.context.clock.now())?;
-        let fields: Vec<_> = self
-            .record
-            .status
-            .drift
-            .iter()
-            .map(|drift| drift.field.clone())
-            .collect();
-        let verdict = Verdict::working(
-            Reason::Contested,
-            format!(
-                "{} was corrected three times in ten minutes and is changed back each time: find the other writer in \
-                 authentik's audit log (a blueprint, Terraform, a person), or set managementPolicy to Observe; the \
-                 operator corrects it more and more seldom",
-                fields.join(", ")
-            ),
-        );
-        Some(Halt::Working(verdict, left))
-    }
-
-    /// Tells of a change, and counts it if it was a correction of what somebody else did.
-    fn corrected(&mut self, changed: &[&'static str], goal: &Goal, was_ready: bool) {
-        if changed.is_empty() {
-            return;
-        }
-        let rotated = goal
-            .credentials
-            .as_ref()
-            .is_ok_and(|credentials| self.record.status.credentials != credentials.markers);
-        let secret = |field: &str| matches!(field, "auth" | "auth_password");
-        let drifted: Vec<String> = self
-            .record
-            .status
-            .drift
-            .iter()
-            .map(|drift| drift.field.clone())
-            .filter(|field| changed.contains(&field.as_str()) && !(secret(field) && (rotated || self.is_forced())))
-            .collect();
-        let by_somebody_else = (was_ready || self.memory.contest.is_on()) && !drifted.is_empty();
-        if by_somebody_else {
-            self.memory
-                .contest
-                .corrected(drifted.iter().map(String::as_str), self.context.clock.now());
-            self.pass.repaired += drifted.len();
-        }
-        self.pass.rotated |= rotated && changed.iter().any(|field| secret(field)) && was_ready;
-        let note = if by_somebody_else {
-            format!(
-                "corrected {}, changed in authentik by somebody else",
-                drifted.join(", ")
-            )
-        } else {
-            format!("changed {} in authentik", changed.join(", "))
-        };
-        self.record.notices.push(Notice {
-            warning: false,
-            reason: Reason::Updating,
-            note,
-        });
-    }
-
-    /// A failure of another generation says nothing of this one.
-    fn drop_stale_failures(&mut self) {
-        let generation = self.record.generation();
-        if self
-            .memory
-            .failing
-            .is_some_and(|failing| failing.generation != generation)
-        {
-            self.memory.failing = None;
-        }
-    }
-
-    /// Writes what the pass came to, and says when to look again.
-    async fn finish(mut self, outcome: Result<Verdict, Halt>) -> Pass {
-        let was_ready = status::was_ready(&self.record.status.conditions, self.record.generation());
-        let verdict = match outcome {
-            Ok(verdict) if verdict.abnormal.is_some() => {
-                self.pass.failure = Some(verdict.reason);
-                self.pass.next = Some(self.retry(verdict.reason, None));
-                verdict
-            }
-            Ok(verdict) => {
-                self.memory.failing = None;
-                verdict
-            }
-            Err(Halt::Working(verdict, delay)) => {
-                self.pass.next = Some(delay);
-                self.pass.failure = Some(verdict.reason);
-                verdict
-            }
-            Err(Halt::Failed(failure)) => {
-                self.pass.failure = Some(failure.reason);
-                self.pass.next = Some(self.retry(failure.reason, failure.retry_after));
-                let (failing_for, unwell_for) = self.failing_for();
-                let graced = was_ready && failure::has_grace(failure.reason) && self.forced.is_none();
-                if graced && unwell_for < status::GRACE {
-                    let left = status::GRACE.saturating_sub(unwell_for);
-                    self.pass.next = self.pass.next.map(|next| next.min(left));
-                    return self.end();
-                }
-                let mut verdict = Verdict::failed(&failure);
-                if status::says_since_when(failure.reason) {
-                    let since = self.context.clock.wall() - failing_for;
-                    verdict.message = status::since(&verdict.message, &self.record.status.conditions, since);
-                }
-                verdict
-            }
-            Err(Halt::Later | Halt::ConnectionSuspended) => return self.end(),
-            Err(Halt::Gone) => {
-                self.memory.latest = None;
-                self.pass.notices = self.record.notices;
-                return self.pass;
-            }
-            Err(Halt::Again(doing)) => {
-                tracing::debug!(resource = %self.key, doing, "the resource keeps changing, the pass begins anew");
-                self.pass.next = Some(Duration::from_secs(1));
-                return self.end();
-            }
-        };
-        self.record.conclude(self.context, &verdict);
-        if let Some(forced) = self.forced.clone() {
-            self.record.status.last_handled_reconcile_at = Some(forced.clone());
-            self.memory.handled = Some(forced);
-        }
-        match self.record.write_status(Fenced::No).await {
-            Ok(()) => {}
-            Err(Halt::Gone) => return self.end(),
-            Err(halt) => {
-                tracing::warn!(resource = %self.key, ?halt, "cannot write the status");
-                self.pass.next = Some(Duration::from_secs(1));
-                return self.end();
-            }
-        }
-        // What owns nothing has to be deletable at once.
-        let owns_nothing = self.record.status.origin.is_none() && self.record.status.pending_create.is_none();
-        if owns_nothing && self.record.object.metadata.deletion_timestamp.is_none() {
-            if let Err(halt) = self.record.release_finalizer().await {
-                tracing::debug!(resource = %self.key, ?halt, "cannot take the finalizer off yet");
-                self.pass.next.get_or_insert(Duration::from_secs(5));
-            }
-        }
-        self.end()
-    }
-
-    fn end(mut self) -> Pass {
-        self.memory.latest = Some(Arc::clone(&self.record.object));
-        self.pass.notices = std::mem::take(&mut self.record.notices);
-        self.pass
-    }
-
-    /// For how long the resource has failed at what it fails at now, and at anything.
-    fn failing_for(&self) -> (Duration, Duration) {
-        let now = self.context.clock.now();
-        let for_ = |since| now.saturating_duration_since(since);
-        self.memory
-            .failing
-            .map(|failing| (for_(failing.since), for_(failing.first)))
-            .unwrap_or_default()
-    }
-
-    /// The time to the next try: from how long `Ready` has been False for this reason and generation, which survives a
-    /// restart, else from when this process first saw it.
-    fn retry(&mut self, reason: Reason, not_before: Option<Duration>) -> Duration {
-        let generation = self.record.generation();
-        let now = self.context.clock.now();
-        let known = self
-            .memory
-            .failing
-            .filter(|failing| failing.reason == reason && failing.generation == generation);
-        let failing = known.unwrap_or_else(|| {
-            let told = status::ready(&self.record.status.conditions).filter(|ready| {
-                ready.status == "False"
-                    && ready.reason == reason.as_str()
-                    && ready.observed_generation == Some(generation)
-            });
-            let first_here = self.memory.failing.is_none();
-            let since = told.filter(|_| first_here).map_or(now, |ready| {
-                let age = self.context.clock.wall().duration_since(ready.last_transition_time.0);
-                now.checked_sub(age.unsigned_abs()).unwrap_or(now)
-            });
-            let first = self.memory.failing.map_or(since, |failing| failing.first);
-            Failing {
-                reason,
-                generation,
-                since,
-                first,
-            }
-        });
-        self.memory.failing = Some(failing);
-        let delay = status::retry_delay(now.saturating_duration_since(failing.since), &self.record.uid());
-        not_before.map_or(delay, |pause| delay.max(pause))
     }
 }
 

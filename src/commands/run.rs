@@ -155,7 +155,7 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     let health = Health::new(Arc::clone(&clock));
     let stop = signals()?;
     let (serving, served) = tokio::sync::oneshot::channel::<()>();
-    let server = tokio::spawn(health::serve(
+    let probes = tokio::spawn(health::serve(
         listen,
         health.clone(),
         Arc::clone(&metrics),
@@ -196,7 +196,7 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
     tokio::select! {
         () = controller::run(context, options, events, metrics, health, stop) => {}
-        ended = server => {
+        ended = probes => {
             // Only a failure ends it before it is told to.
             if let Ok(result) = ended {
                 result?;

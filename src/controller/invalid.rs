@@ -59,8 +59,8 @@ pub(super) async fn report(shared: &Arc<Shared>, key: &ResourceKey) -> Pass {
             == Some(&format!("{:?}", DeletionPolicy::Orphan));
         let owns_nothing = before.origin.is_none() && before.pending_create.is_none();
         if orphan || owns_nothing || before.origin == Some(Origin::Adopted) {
-            let path = format!("/metadata/finalizers/{index}");
-            let patch = json!([{"op": "test", "path": path, "value": STAGE_FINALIZER}, {"op": "remove", "path": path}]);
+            let ours = format!("/metadata/finalizers/{index}");
+            let patch = json!([{"op": "test", "path": ours, "value": STAGE_FINALIZER}, {"op": "remove", "path": ours}]);
             if let Ok(patch) = serde_json::from_value(patch) {
                 let released = kubernetes::answer(api.patch(
                     &key.name,

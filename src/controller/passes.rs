@@ -95,14 +95,15 @@ async fn stage(shared: &Arc<Shared>, key: &ResourceKey, lane: Lane) -> (Pass, Ne
         ),
     };
     let left = memory.latest.clone();
-    if let Some(left) = &left {
-        if !was_ready && is_ready(left) {
-            let since = object
-                .creation_timestamp()
-                .map(|time| shared.context.clock.wall().duration_since(time.0));
-            if let Some(age) = since.filter(|_| object.status.as_ref().is_none_or(|s| s.observed_generation < 0)) {
-                shared.metrics.became_ready(age.unsigned_abs());
-            }
+    if let Some(left) = &left
+        && !was_ready
+        && is_ready(left)
+    {
+        let since = object
+            .creation_timestamp()
+            .map(|time| shared.context.clock.wall().duration_since(time.0));
+        if let Some(age) = since.filter(|_| object.status.as_ref().is_none_or(|s| s.observed_generation < 0)) {
+            shared.metrics.became_ready(age.unsigned_abs());
         }
     }
     for _ in 0..pass.repaired {

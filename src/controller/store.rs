@@ -110,7 +110,7 @@ where
                 // What is ours carries whatever users wrote before it.
                 found = found.max(match news(&*slot.object, &*object) {
                     News::Other if ours => News::None,
-                    news => news,
+                    news @ (News::None | News::Other | News::User) => news,
                 });
                 slot.object = object;
             }

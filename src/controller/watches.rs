@@ -81,9 +81,12 @@ enum Told<K> {
 
 /// A watch error without what a server may have put into it.
 fn describe(error: &watcher::Error) -> String {
-    let of = |error: &kube::Error| match error {
-        kube::Error::Api(status) => format!("the API server answered {} {}", status.code, status.reason),
-        _ => "the API server could not be reached".to_owned(),
+    let of = |error: &kube::Error| {
+        if let kube::Error::Api(status) = error {
+            format!("the API server answered {} {}", status.code, status.reason)
+        } else {
+            "the API server could not be reached".to_owned()
+        }
     };
     match error {
         watcher::Error::InitialListFailed(error)

@@ -17,6 +17,7 @@ pub const CHANGE: &str = "authentik_stages_authenticator_sms.change_authenticato
 const GROUP: [&str; 5] = ["provider", "account_sid", "auth_type", "auth", "auth_password"];
 
 /// What a create came to.
+#[allow(clippy::large_enum_variant)] // one at a time, and moved on at once
 pub enum Created {
     /// The stage is there, and ours.
     Stage(StageRow),
@@ -123,6 +124,7 @@ pub async fn update(
     Ok(updated)
 }
 
+#[allow(clippy::large_enum_variant)] // one at a time, and moved on at once
 enum Sent {
     Row(StageRow),
     Refused(Refused),

@@ -306,7 +306,7 @@ impl Work<'_> {
                 let unwell_for = now.saturating_duration_since(unwell_since);
                 if was_ready && failure::has_grace(failure.reason) && unwell_for < status::GRACE && forced.is_none() {
                     self.tell_stages(&Verdict::failed(&failure));
-                    self.pass.next = Some(delay.min(status::GRACE - unwell_for));
+                    self.pass.next = Some(delay.min(status::GRACE.saturating_sub(unwell_for)));
                     self.memory.latest = Some(self.object);
                     return self.pass;
                 }

@@ -82,28 +82,22 @@ pub(super) async fn settle(work: &mut Work<'_>, server: &Server, goal: &Goal) ->
             if goal.intended()? == intent.fields {
                 return post(work, server, goal, false).await.map(Some);
             }
-            match effect_still_possible(&intent, server, work.context.clock.wall()) {
-                Some(left) => Err(Halt::Working(
-                    Verdict::working(
-                        Reason::Creating,
-                        format!(
-                            "the reply to the request that creates stage {:?} was lost, and the spec has changed since: \
-                             waiting until the request can take effect no more",
-                            intent.name
-                        ),
-                    ),
-                    left,
-                )),
-                None => {
-                    work.record.status.pending_create = None;
-                    Ok(None)
-                }
+            if let Some(left) = effect_still_possible(&intent, server, work.context.clock.wall()) {
+                let message = format!(
+                    "the reply to the request that creates stage {:?} was lost, and the spec has changed since: waiting \
+                     until the request can take effect no more",
+                    intent.name
+                );
+                return Err(Halt::Working(Verdict::working(Reason::Creating, message), left));
             }
+            work.record.status.pending_create = None;
+            Ok(None)
         }
     }
 }
 
 /// What an intent whose outcome nobody knows came to.
+#[allow(clippy::large_enum_variant)] // one at a time, and moved on at once
 pub(super) enum Found {
     /// The stage is there, and it is ours.
     Ours(StageRow),

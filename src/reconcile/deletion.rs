@@ -143,22 +143,17 @@ async fn settle_intent(work: &mut Work<'_>, server: &Server) -> Result<(), Halt>
             work.record.status.pending_create = None;
             Ok(())
         }
-        Found::Nothing => match create::effect_still_possible(&intent, server, work.context.clock.wall()) {
-            Some(left) => Err(Halt::Working(
-                Verdict::working(
-                    Reason::Deleting,
-                    format!(
-                        "the reply to the request that creates stage {:?} was lost: waiting until it can take effect no more",
-                        intent.name
-                    ),
-                ),
-                left,
-            )),
-            None => {
-                work.record.status.pending_create = None;
-                Ok(())
+        Found::Nothing => {
+            if let Some(left) = create::effect_still_possible(&intent, server, work.context.clock.wall()) {
+                let message = format!(
+                    "the reply to the request that creates stage {:?} was lost: waiting until it can take effect no more",
+                    intent.name
+                );
+                return Err(Halt::Working(Verdict::working(Reason::Deleting, message), left));
             }
-        },
+            work.record.status.pending_create = None;
+            Ok(())
+        }
     }
 }
 

@@ -50,10 +50,10 @@ pub async fn by_pk(
     freshness: Freshness,
     now: Instant,
 ) -> Result<Option<StageRow>, Failure> {
-    if freshness == Freshness::Snapshot {
-        if let Some(row) = server.snapshot().row(pk).cloned() {
-            return Ok(Some(row));
-        }
+    if freshness == Freshness::Snapshot
+        && let Some(row) = server.snapshot().row(pk).cloned()
+    {
+        return Ok(Some(row));
     }
     match server.client.stage(pk).await {
         Ok(row) => {

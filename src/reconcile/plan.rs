@@ -242,6 +242,7 @@ impl Difference {
     }
 }
 
+#[allow(clippy::ref_option)] // it shows what a field holds
 fn show_reference(pk: &Option<Uuid>) -> String {
     pk.map_or_else(|| "(none)".to_owned(), |pk| pk.to_string())
 }
@@ -264,7 +265,7 @@ fn difference(goal: &Goal, row: &StageRow, credentials_stale: bool) -> Differenc
     };
     let text = String::clone;
     all.field("name", name, &row.name, text, |changes, name| {
-        changes.name = Some(name.clone())
+        changes.name = Some(name.clone());
     });
     all.field(
         "friendly_name",
@@ -291,7 +292,7 @@ fn difference(goal: &Goal, row: &StageRow, credentials_stale: bool) -> Differenc
         },
     );
     all.reference("mapping", mapping, row.mapping, |changes, pk| {
-        changes.mapping = Some(*pk)
+        changes.mapping = Some(*pk);
     });
     match credentials {
         Ok(credentials) => credential_group(&mut all, credentials, row, credentials_stale),

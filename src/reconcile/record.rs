@@ -112,11 +112,11 @@ impl Record {
         else {
             return Ok(());
         };
-        let path = format!("/metadata/finalizers/{index}");
+        let ours = format!("/metadata/finalizers/{index}");
         let patch = json!([
             {"op": "test", "path": "/metadata/uid", "value": self.uid()},
-            {"op": "test", "path": path, "value": STAGE_FINALIZER},
-            {"op": "remove", "path": path},
+            {"op": "test", "path": ours, "value": STAGE_FINALIZER},
+            {"op": "remove", "path": ours},
         ]);
         let doing = format!("take the finalizer off AuthenticatorSMSStage {}", self.key);
         self.patch(patch, &doing).await

@@ -154,15 +154,15 @@ pub async fn flow(server: &Server, by: &FlowRef, now: Instant) -> Resolved<Uuid>
         FlowRef::Slug(slug) => (format!("flow with slug {slug:?}"), "spec.configureFlow.slug"),
         FlowRef::Uuid(pk) => (format!("flow {pk}"), "spec.configureFlow.uuid"),
     };
-    if let (FlowRef::Slug(slug), Some(max)) = (by, server.features().flow_slug_max) {
-        if slug.len() > max {
-            let version = server.version().map(|version| version.to_string()).unwrap_or_default();
-            return Err(Failure::new(
+    if let (FlowRef::Slug(slug), Some(max)) = (by, server.features().flow_slug_max)
+        && slug.len() > max
+    {
+        let version = server.version().map(|version| version.to_string()).unwrap_or_default();
+        return Err(Failure::new(
                 Reason::InvalidSpec,
                 format!("{field}: authentik {version} knows slugs of at most {max} characters: write a shorter one, or upgrade to 2025.12"),
             )
             .mended_elsewhere());
-        }
     }
     match (server.lookups.flow(&server.client, by, now).await, by) {
         (Ok(Some(flow)), _) => Ok(flow.pk),

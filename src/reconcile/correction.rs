@@ -1,0 +1,123 @@
+//! What was sent, what has to be sent again, and how often somebody else changes it back.
+
+use uuid::Uuid;
+
+use super::goal::{Credentials, Goal};
+use super::memory::Contest;
+use super::observe::Observed;
+use super::plan::Policy;
+use super::server::Server;
+use super::status::{Notice, Verdict};
+use super::validate::ValidStage;
+use super::{Halt, Work};
+use crate::api::Reason;
+
+impl Work<'_> {
+    pub(super) fn contested(&mut self, was_ready: bool) -> Option<Halt> {
+        let edited = self.record.status.observed_generation != self.record.generation();
+        if edited || self.forced.is_some() {
+            self.memory.contest = Contest::default();
+            return None;
+        }
+        if !was_ready && !self.memory.contest.is_on() {
+            return None;
+        }
+        let left = self.memory.contest.pause(self.context.clock.now())?;
+        let fields: Vec<_> = self
+            .record
+            .status
+            .drift
+            .iter()
+            .map(|drift| drift.field.clone())
+            .collect();
+        let verdict = Verdict::working(
+            Reason::Contested,
+            format!(
+                "{} was corrected three times in ten minutes and is changed back each time: find the other writer in \
+                 authentik's audit log (a blueprint, Terraform, a person), or set managementPolicy to Observe; the \
+                 operator corrects it more and more seldom",
+                fields.join(", ")
+            ),
+        );
+        Some(Halt::Working(verdict, left))
+    }
+
+    /// Tells of a change, and counts it if it was a correction of what somebody else did.
+    pub(super) fn corrected(&mut self, changed: &[&'static str], goal: &Goal, was_ready: bool) {
+        if changed.is_empty() {
+            return;
+        }
+        let rotated = goal
+            .credentials
+            .as_ref()
+            .is_ok_and(|credentials| self.record.status.credentials != credentials.markers);
+        let secret = |field: &str| matches!(field, "auth" | "auth_password");
+        let drifted: Vec<String> = self
+            .record
+            .status
+            .drift
+            .iter()
+            .map(|drift| drift.field.clone())
+            .filter(|field| changed.contains(&field.as_str()) && !(secret(field) && (rotated || self.is_forced())))
+            .collect();
+        let by_somebody_else = (was_ready || self.memory.contest.is_on()) && !drifted.is_empty();
+        if by_somebody_else {
+            self.memory
+                .contest
+                .corrected(drifted.iter().map(String::as_str), self.context.clock.now());
+            self.pass.repaired += drifted.len();
+        }
+        self.pass.rotated |= rotated && changed.iter().any(|field| secret(field)) && was_ready;
+        let note = if by_somebody_else {
+            format!(
+                "corrected {}, changed in authentik by somebody else",
+                drifted.join(", ")
+            )
+        } else {
+            format!("changed {} in authentik", changed.join(", "))
+        };
+        self.record.notices.push(Notice {
+            warning: false,
+            reason: Reason::Updating,
+            note,
+        });
+    }
+
+    /// From now on these credentials are known to be in authentik.
+    pub(super) fn sent(&mut self, server: &Server, pk: Uuid, goal: &Goal) {
+        if let Ok(credentials) = &goal.credentials {
+            self.sent_credentials(server, pk, credentials);
+        }
+    }
+
+    pub(super) fn sent_credentials(&mut self, server: &Server, pk: Uuid, credentials: &Credentials) {
+        self.memory.sent = Some((pk, credentials.fingerprint(&self.context.fingerprints)));
+        self.memory.handled.clone_from(&self.forced);
+        self.record.status.credentials.clone_from(&credentials.markers);
+        server.wrote_by_others(pk, false);
+    }
+
+    /// Whether this pass is to send what cannot be compared.
+    pub(super) fn is_forced(&self) -> bool {
+        self.forced.is_some() && self.forced != self.memory.handled
+    }
+
+    pub(super) fn policy(&self, server: &Server, stage: &ValidStage, goal: &Goal, observed: &Observed) -> Policy {
+        let credentials_stale = match (observed, &goal.credentials) {
+            (Observed::Owned(row), Ok(credentials)) => {
+                let today = credentials.fingerprint(&self.context.fingerprints);
+                let source_changed = match &self.memory.sent {
+                    Some((pk, sent)) if *pk == row.pk => *sent != today,
+                    _ => self.record.status.credentials != credentials.markers,
+                };
+                source_changed || self.is_forced() || server.was_written_by_others(row.pk)
+            }
+            _ => false,
+        };
+        Policy {
+            adoption: stage.adoption,
+            management: stage.management,
+            credentials_stale,
+        }
+    }
+}

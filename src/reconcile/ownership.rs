@@ -1,0 +1,116 @@
+//! Which stage a resource has: how it comes by one, and before whom it stands back.
+
+use uuid::Uuid;
+
+use super::claims::Claim;
+use super::observe::Observed;
+use super::record::Fenced;
+use super::server::Server;
+use super::status::{self, Notice, Verdict};
+use super::{Failure, Halt, Object, Work, plan};
+use crate::api::{Origin, PinnedConnection, Reason};
+use crate::authentik::{StageChanges, StageRow};
+
+impl Work<'_> {
+    pub(super) async fn adopt(&mut self, server: &Server, observed: Observed) -> Result<Observed, Halt> {
+        let Observed::Unowned(row) = observed else {
+            return Ok(observed);
+        };
+        self.stand_back(server)?;
+        self.record.take_finalizer().await?;
+        self.own(server, &row, Origin::Adopted);
+        let note = format!("taking over stage {:?} ({})", row.name, row.pk);
+        self.record.notices.push(Notice {
+            warning: false,
+            reason: Reason::Updating,
+            note: note.clone(),
+        });
+        self.record
+            .conclude(self.context, &Verdict::working(Reason::Updating, note));
+        self.record.write_status(Fenced::Yes).await?;
+        Ok(Observed::Owned(row))
+    }
+
+    /// From now on this resource has this stage.
+    pub(super) fn own(&mut self, server: &Server, row: &StageRow, origin: Origin) {
+        let status = &mut self.record.status;
+        status.credentials.clear();
+        status.stage = Some(status::stage_view(row, None));
+        status.origin = Some(origin);
+        status.pending_create = None;
+        self.pin(server);
+        self.context.claims().own(&self.record.uid(), &server.key, row.pk);
+        server.wrote(row.pk, Some(row.clone()), self.context.clock.now());
+        server.showed_a_stage();
+        self.pass.wake.push(Object::Connection(server.key.clone()));
+    }
+
+    pub(super) fn pin(&mut self, server: &Server) {
+        self.record.status.connection = Some(PinnedConnection {
+            namespace: server.key.namespace.clone(),
+            name: server.key.name.clone(),
+            uid: server.uid.clone(),
+            url: server.url(),
+            server_version: server.version().map(|version| version.to_string()),
+        });
+    }
+
+    /// The key of the stage that is ours.
+    pub(super) fn owned_pk(&self) -> Option<Uuid> {
+        let status = &self.record.status;
+        status.origin?;
+        status.stage.as_ref()?.pk.parse().ok()
+    }
+
+    /// Whether another resource has the name before this one.
+    pub(super) fn stand_back(&self, server: &Server) -> Result<(), Failure> {
+        let name = self.wanted_name();
+        match self.context.claims().before(&self.record.uid(), &server.key, &name) {
+            Some(rival) => Err(plan::name_of_another(&name, &rival.resource, rival.deleting)),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn wanted_name(&self) -> String {
+        self.record
+            .object
+            .spec
+            .name
+            .clone()
+            .unwrap_or_else(|| self.key.name.clone())
+            .trim()
+            .to_owned()
+    }
+
+    /// A rename to a name that another resource has first holds back only the name.
+    pub(super) fn without_a_rivals_name(
+        &self,
+        server: &Server,
+        changes: StageChanges,
+    ) -> (StageChanges, Option<Failure>) {
+        let Some(name) = changes.name.clone() else {
+            return (changes, None);
+        };
+        match self.context.claims().before(&self.record.uid(), &server.key, &name) {
+            Some(rival) => {
+                let conflict = plan::name_of_another(&name, &rival.resource, rival.deleting);
+                (changes.without("name"), Some(conflict))
+            }
+            None => (changes, None),
+        }
+    }
+
+    /// Records what the resource, as it is now, lays claim to.
+    pub(super) fn claim_again(&self) {
+        let default = self.context.settings.default_connection.as_ref();
+        let mut claim = Claim::of(&self.record.object, default);
+        claim.pk = self.owned_pk();
+        claim.intent = self
+            .record
+            .status
+            .pending_create
+            .as_ref()
+            .map(|intent| intent.name.clone());
+        self.context.claims().put(&self.record.uid(), claim);
+    }
+}
