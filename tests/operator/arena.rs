@@ -71,16 +71,25 @@ async fn plane() -> &'static ControlPlane {
     static READY: OnceCell<()> = OnceCell::const_new();
     let plane = ControlPlane::shared().await;
     READY
-        .get_or_init(async || plane.install_crds(&Path::new(env!("CARGO_MANIFEST_DIR")).join("crds")).await)
+        .get_or_init(async || {
+            plane
+                .install_crds(&Path::new(env!("CARGO_MANIFEST_DIR")).join("crds"))
+                .await
+        })
         .await;
     plane
 }
 
 async fn client(kubeconfig: &Path, metrics: &Arc<Metrics>) -> Client {
     let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
-    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .unwrap();
     config.default_retry = false;
-    ClientBuilder::try_from(config).unwrap().with_layer(&CountRequests::of(Arc::clone(metrics))).build()
+    ClientBuilder::try_from(config)
+        .unwrap()
+        .with_layer(&CountRequests::of(Arc::clone(metrics)))
+        .build()
 }
 
 impl Arena {
@@ -104,7 +113,14 @@ impl Arena {
         let rights = world::helm_template(
             &chart,
             &values,
-            &["--namespace", &namespace, "--show-only", "templates/rbac.yaml", "--show-only", "templates/serviceaccount.yaml"],
+            &[
+                "--namespace",
+                &namespace,
+                "--show-only",
+                "templates/rbac.yaml",
+                "--show-only",
+                "templates/serviceaccount.yaml",
+            ],
         )
         .await;
         plane.apply(&rights).await;
@@ -153,10 +169,19 @@ impl Arena {
         let events = Events::new(client.clone(), "test".to_owned(), Arc::clone(&metrics));
         let observer: Arc<dyn Observer> = Arc::<Metrics>::clone(&metrics);
         let settings = Settings {
-            default_connection: Some(ConnectionKey { namespace: self.namespace.clone(), name: "authentik".to_owned() }),
+            default_connection: Some(ConnectionKey {
+                namespace: self.namespace.clone(),
+                name: "authentik".to_owned(),
+            }),
             cluster_id: format!("cluster-of-{}", self.namespace),
         };
-        let context = Context::new(client, Arc::clone(&clock), Fingerprints::new().unwrap(), observer, settings);
+        let context = Context::new(
+            client,
+            Arc::clone(&clock),
+            Fingerprints::new().unwrap(),
+            observer,
+            settings,
+        );
         let options = Options {
             namespaces: vec![self.namespace.clone()],
             secrets: SecretAccess::Watch,
@@ -179,7 +204,8 @@ impl Arena {
 
     /// The token's Secret and the connection.
     pub async fn connect(&self) {
-        self.secret("authentik-token", &[("token", self.sim.admin_token())]).await;
+        self.secret("authentik-token", &[("token", self.sim.admin_token())])
+            .await;
         self.connection(json!({})).await;
     }
 
@@ -223,7 +249,9 @@ impl Arena {
             "apiVersion": "stages.authentik-operator.dev/v1alpha1", "kind": kind,
             "metadata": {"name": name, "namespace": self.namespace}, "spec": spec,
         });
-        api.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(object)).await.unwrap();
+        api.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(object))
+            .await
+            .unwrap();
     }
 
     /// Any of the two kinds without its type.
@@ -237,19 +265,26 @@ impl Arena {
     /// Creates or replaces a Secret.
     pub async fn secret(&self, name: &str, data: &[(&str, &str)]) {
         let api: Api<Secret> = self.api();
-        let data: serde_json::Map<_, _> = data.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+        let data: serde_json::Map<_, _> = data
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), json!(value)))
+            .collect();
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data});
         match api.delete(name, &DeleteParams::default()).await {
             Ok(_) | Err(_) => {}
         }
-        api.create(&PostParams::default(), &serde_json::from_value(secret).unwrap()).await.unwrap();
+        api.create(&PostParams::default(), &serde_json::from_value(secret).unwrap())
+            .await
+            .unwrap();
     }
 
     /// Changes one key of a Secret.
     pub async fn rotate(&self, name: &str, key: &str, value: &str) {
         let api: Api<Secret> = self.api();
         let patch = json!({"stringData": {key: value}});
-        api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+        api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .unwrap();
     }
 
     /// An API of this namespace, as administrator.
@@ -268,7 +303,10 @@ impl Arena {
             + DeserializeOwned
             + std::fmt::Debug,
     {
-        self.api::<K>().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+        self.api::<K>()
+            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .unwrap();
     }
 
     /// Merges a patch into a stage's spec.
@@ -283,12 +321,16 @@ impl Arena {
 
     /// Deletes a stage resource without waiting for its end.
     pub async fn delete(&self, name: &str) {
-        self.api::<AuthenticatorSMSStage>().delete(name, &DeleteParams::default()).await.unwrap();
+        self.api::<AuthenticatorSMSStage>()
+            .delete(name, &DeleteParams::default())
+            .await
+            .unwrap();
     }
 
     /// Waits until a stage resource is gone.
     pub async fn gone(&self, name: &str) {
-        self.wait::<AuthenticatorSMSStage>(name, "be gone", |stage| stage.is_none()).await;
+        self.wait::<AuthenticatorSMSStage>(name, "be gone", |stage| stage.is_none())
+            .await;
     }
 
     /// Waits until the stage resource is so; `Ready` is `status` for `reason`, in its current generation.
@@ -370,7 +412,10 @@ impl Arena {
     pub async fn holds<R>(&self, what: &str, wanted: impl Fn(&authentik_sim::State) -> Option<R>) -> R {
         match self.sim.wait_for(PATIENCE, wanted).await {
             Ok(found) => found,
-            Err(error) => panic!("authentik does not hold {what}: {error:?}; stages: {:?}", self.sim.stages()),
+            Err(error) => panic!(
+                "authentik does not hold {what}: {error:?}; stages: {:?}",
+                self.sim.stages()
+            ),
         }
     }
 
@@ -387,7 +432,11 @@ impl Arena {
             if let Some(event) = found {
                 return event.note.clone().unwrap_or_default();
             }
-            assert!(started.elapsed() < PATIENCE, "no event {reason} about {name}: {:?}", events.items);
+            assert!(
+                started.elapsed() < PATIENCE,
+                "no event {reason} about {name}: {:?}",
+                events.items
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -395,7 +444,9 @@ impl Arena {
 
 /// Members of `besides` replace those of `into`; null removes.
 fn merge(into: &mut Value, besides: Value) {
-    let Value::Object(besides) = besides else { panic!("members of an object are wanted") };
+    let Value::Object(besides) = besides else {
+        panic!("members of an object are wanted")
+    };
     for (key, value) in besides {
         if value.is_null() {
             into.as_object_mut().unwrap().remove(&key);
@@ -408,7 +459,12 @@ fn merge(into: &mut Value, besides: Value) {
 /// The `Ready` condition's message.
 pub fn message(stage: &AuthenticatorSMSStage) -> String {
     let conditions = &stage.status.as_ref().unwrap().conditions;
-    conditions.iter().find(|condition| condition.type_ == "Ready").unwrap().message.clone()
+    conditions
+        .iter()
+        .find(|condition| condition.type_ == "Ready")
+        .unwrap()
+        .message
+        .clone()
 }
 
 /// Names the manager that the operator writes with, so that a test which looks for it fails when it changes.
