@@ -167,6 +167,13 @@ pub fn labels(_: &mut SchemaGenerator) -> Schema {
     }))
 }
 
+/// An optional choice among a few words, which a rule at the field lists; `null` is the same as absent.
+///
+/// Not an `enum`: API servers refuse `null` where there is one, nullable or not.
+pub fn optional_choice(_: &mut SchemaGenerator) -> Schema {
+    schema(json!({"type": "string", "nullable": true, "maxLength": 32}))
+}
+
 /// An optional UUID of the spec, with or without dashes, in either case.
 pub fn optional_uuid(_: &mut SchemaGenerator) -> Schema {
     schema(json!({"type": "string", "nullable": true, "format": "uuid", "minLength": 32, "maxLength": 36}))

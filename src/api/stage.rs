@@ -85,7 +85,9 @@ use super::{rules, schema};
 pub struct AuthenticatorSMSStageSpec {
     /// Which authentik, by its AuthentikConnection. Absent: the operator's default connection. Cannot be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("self == oldSelf")
+    // Field by field: as a whole, `namespace: null` would be a change from no namespace.
+    #[x_kube(validation = Rule::new("self.name == oldSelf.name && has(self.__namespace__) == has(oldSelf.__namespace__) \
+            && (!has(self.__namespace__) || self.__namespace__ == oldSelf.__namespace__)")
         .message("connectionRef cannot be changed: create another resource, and delete this one with deletionPolicy Orphan")
         .reason(Reason::FieldValueForbidden))]
     pub connection_ref: Option<ConnectionRef>,
@@ -137,6 +139,10 @@ pub struct AuthenticatorSMSStageSpec {
     /// `ForceDelete` it with the users' devices. Absent: `Delete` for a stage that was created, `Orphan` for one that
     /// was adopted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::optional_choice")]
+    #[x_kube(validation = Rule::new("self in ['Delete', 'Orphan', 'ForceDelete']")
+        .message("write Delete, Orphan or ForceDelete, or leave it out")
+        .reason(Reason::FieldValueInvalid))]
     pub deletion_policy: Option<DeletionPolicy>,
 
     /// `Full`: keep the stage as declared. `Observe`: report only, never write or delete in authentik.
@@ -315,9 +321,7 @@ pub enum AdoptionPolicy {
     Always,
 }
 
-/// What deleting the resource does to the stage: `Delete` it unless something depends on it, `Orphan` it, or
-/// `ForceDelete` it with the users' devices. Absent: `Delete` for a stage that was created, `Orphan` for one that was
-/// adopted.
+/// What deleting the resource does to the stage.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash, JsonSchema)]
 pub enum DeletionPolicy {
     /// Delete it, unless devices, flows or other stages depend on it.
