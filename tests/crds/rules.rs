@@ -506,14 +506,14 @@ fn connection_rest() -> Vec<Case> {
         )
         .of("connection")
         .passes(expression(
-            json!({"key": "team", "operator": "In", "values": ["login", ""]}),
+            &json!({"key": "team", "operator": "In", "values": ["login", ""]}),
         ))
-        .passes(expression(json!({"key": "team", "operator": "DoesNotExist"})))
-        .passes(expression(json!({"key": "team", "operator": "Exists", "values": []})))
-        .fails(expression(json!({"key": "team", "operator": "In"})))
-        .fails(expression(json!({"key": "team", "operator": "NotIn", "values": []})))
+        .passes(expression(&json!({"key": "team", "operator": "DoesNotExist"})))
+        .passes(expression(&json!({"key": "team", "operator": "Exists", "values": []})))
+        .fails(expression(&json!({"key": "team", "operator": "In"})))
+        .fails(expression(&json!({"key": "team", "operator": "NotIn", "values": []})))
         .fails(expression(
-            json!({"key": "team", "operator": "Exists", "values": ["login"]}),
+            &json!({"key": "team", "operator": "Exists", "values": ["login"]}),
         )),
         case(
             "spec.allowedNamespaces.selector.matchExpressions[].key",
@@ -522,9 +522,11 @@ fn connection_rest() -> Vec<Case> {
             "write the key of a label, such as kubernetes.io/metadata.name",
         )
         .of("connection")
-        .passes(expression(json!({"key": "a.example/Team_1.x-y", "operator": "Exists"})))
-        .fails(expression(json!({"key": "a b", "operator": "Exists"})))
-        .fails(expression(json!({"key": "/team", "operator": "Exists"}))),
+        .passes(expression(
+            &json!({"key": "a.example/Team_1.x-y", "operator": "Exists"}),
+        ))
+        .fails(expression(&json!({"key": "a b", "operator": "Exists"})))
+        .fails(expression(&json!({"key": "/team", "operator": "Exists"}))),
         case(sync, sync, INVALID, sync_range)
             .of("connection")
             .passes(json!({"syncInterval": "10s"}))
@@ -549,7 +551,7 @@ fn connection_rest() -> Vec<Case> {
     ]
 }
 
-fn expression(expression: Value) -> Value {
+fn expression(expression: &Value) -> Value {
     json!({"allowedNamespaces": {"selector": {"matchExpressions": [expression]}}})
 }
 

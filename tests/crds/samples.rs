@@ -50,10 +50,18 @@ pub fn sample(name: &str) -> Sample {
 
 /// Every sample.
 pub fn all() -> Vec<Sample> {
-    let secret = |name: &str| json!({"name": name, "key": "value"});
-    let uuid = "0f9b5c0e-6d2c-4b52-9d3c-0b5d9a3f6c11";
-    let stage = |name, spec| build(Kind::Stage, name, spec);
-    let connection = |name, spec| build(Kind::Connection, name, spec);
+    [stages(), connections()].concat()
+}
+
+const UUID: &str = "0f9b5c0e-6d2c-4b52-9d3c-0b5d9a3f6c11";
+
+/// A reference to a key of an object.
+fn key_of(name: &str) -> Value {
+    json!({"name": name, "key": "value"})
+}
+
+fn stages() -> Vec<Sample> {
+    let stage = |name, spec: Value| build(Kind::Stage, name, &spec);
     vec![
         stage(
             "twilio",
@@ -67,7 +75,7 @@ pub fn all() -> Vec<Sample> {
                 "provider": "twilio",
                 "twilio": {
                     "accountSid": "AC0123456789abcdef0123456789abcdef",
-                    "authTokenSecretRef": secret("twilio"),
+                    "authTokenSecretRef": key_of("twilio"),
                 },
                 "mapping": {"name": "message"},
                 "adoptionPolicy": "Always",
@@ -79,11 +87,11 @@ pub fn all() -> Vec<Sample> {
         stage(
             "twilio-secret",
             json!({
-                "configureFlow": {"uuid": uuid},
+                "configureFlow": {"uuid": UUID},
                 "fromNumber": "+15550100",
                 "provider": "twilio",
-                "twilio": {"accountSidSecretRef": secret("twilio"), "authTokenSecretRef": secret("twilio")},
-                "mapping": {"uuid": uuid},
+                "twilio": {"accountSidSecretRef": key_of("twilio"), "authTokenSecretRef": key_of("twilio")},
+                "mapping": {"uuid": UUID},
             }),
         ),
         stage(
@@ -95,7 +103,7 @@ pub fn all() -> Vec<Sample> {
                     "url": "https://sms.example.com/send",
                     "authType": "basic",
                     "username": "sms",
-                    "passwordSecretRef": secret("gateway"),
+                    "passwordSecretRef": key_of("gateway"),
                 },
             }),
         ),
@@ -104,7 +112,7 @@ pub fn all() -> Vec<Sample> {
             json!({
                 "fromNumber": "+15550100",
                 "provider": "generic",
-                "generic": {"urlSecretRef": secret("gateway"), "usernameSecretRef": secret("gateway")},
+                "generic": {"urlSecretRef": key_of("gateway"), "usernameSecretRef": key_of("gateway")},
             }),
         ),
         stage(
@@ -115,16 +123,22 @@ pub fn all() -> Vec<Sample> {
                 "generic": {
                     "url": "https://sms.example.com/send",
                     "authType": "bearer",
-                    "tokenSecretRef": secret("gateway"),
+                    "tokenSecretRef": key_of("gateway"),
                 },
             }),
         ),
+    ]
+}
+
+fn connections() -> Vec<Sample> {
+    let connection = |name, spec: Value| build(Kind::Connection, name, &spec);
+    vec![
         connection(
             "connection",
             json!({
                 "url": "https://sso.example.com/authentik",
-                "tokenSecretRef": secret("authentik"),
-                "caBundle": {"configMapKeyRef": secret("roots")},
+                "tokenSecretRef": key_of("authentik"),
+                "caBundle": {"configMapKeyRef": key_of("roots")},
                 "allowInsecureHTTP": true,
                 "allowedNamespaces": {
                     "from": "Selector",
@@ -147,14 +161,14 @@ pub fn all() -> Vec<Sample> {
             "connection-secret",
             json!({
                 "url": "https://sso.example.com",
-                "tokenSecretRef": secret("authentik"),
-                "caBundle": {"secretKeyRef": secret("roots")},
+                "tokenSecretRef": key_of("authentik"),
+                "caBundle": {"secretKeyRef": key_of("roots")},
             }),
         ),
     ]
 }
 
-fn build(kind: Kind, name: &'static str, spec: Value) -> Sample {
+fn build(kind: Kind, name: &'static str, spec: &Value) -> Sample {
     let resource = json!({
         "apiVersion": "stages.authentik-operator.dev/v1alpha1",
         "kind": kind.name(),
@@ -189,36 +203,35 @@ pub fn status(kind: Kind) -> Value {
 }
 
 fn stage_status(conditions: &Value) -> Value {
-    let uuid = "0f9b5c0e-6d2c-4b52-9d3c-0b5d9a3f6c11";
     json!({
         "observedGeneration": 1,
         "conditions": conditions,
         "connection": {
             "namespace": "login",
             "name": "authentik",
-            "uid": uuid,
+            "uid": UUID,
             "url": "https://sso.example.com",
             "serverVersion": "2026.5.1",
         },
         "origin": "Created",
         "stage": {
-            "pk": uuid,
+            "pk": UUID,
             "name": "sms",
             "component": "ak-stage-authenticator-sms-form",
             "verboseName": "SMS Authenticator Setup Stage",
             "verboseNamePlural": "SMS Authenticator Setup Stages",
             "metaModelName": "authentik_stages_authenticator_sms.authenticatorsmsstage",
             "friendlyName": "Text message",
-            "configureFlow": uuid,
+            "configureFlow": UUID,
             "provider": "twilio",
             "fromNumber": "+15550100",
             "accountSid": "AC0123456789abcdef0123456789abcdef",
             "authType": "basic",
             "verifyOnly": true,
-            "mapping": uuid,
+            "mapping": UUID,
             "flowSet": [{
-                "pk": uuid,
-                "policybindingmodelPtrId": uuid,
+                "pk": UUID,
+                "policybindingmodelPtrId": UUID,
                 "name": "setup",
                 "slug": "setup",
                 "title": "Setup",
@@ -236,7 +249,7 @@ fn stage_status(conditions: &Value) -> Value {
         "credentials": [{
             "field": "auth",
             "secretName": "twilio",
-            "secretUID": uuid,
+            "secretUID": UUID,
             "resourceVersion": "42",
             "key": "value",
             "value": "sms",
@@ -250,13 +263,13 @@ fn stage_status(conditions: &Value) -> Value {
             "startedAt": "2030-01-01T00:00:00Z",
             "fields": {
                 "friendlyName": "Text message",
-                "configureFlow": uuid,
+                "configureFlow": UUID,
                 "fromNumber": "+15550100",
                 "verifyOnly": true,
                 "provider": "twilio",
                 "accountSid": "AC0123456789abcdef0123456789abcdef",
                 "authType": "basic",
-                "mapping": uuid,
+                "mapping": UUID,
             },
         },
         "dependents": [{"kind": "bindings", "count": 1, "names": ["setup"]}],

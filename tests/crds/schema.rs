@@ -108,16 +108,15 @@ impl Path {
         let mut text = String::new();
         for (i, step) in self.0.iter().enumerate() {
             match step {
-                Step::Field(name) if i == 0 => text.push_str(name),
-                Step::Field(name) => text.push_str(&format!(".{name}")),
+                Step::Field(name) => {
+                    text.push_str(if i == 0 { "" } else { "." });
+                    text.push_str(name);
+                }
                 Step::Item => text.push_str("[0]"),
                 Step::Entry => {
-                    let map = Self(self.0[..i].to_vec());
-                    let key = map
-                        .find(value)
-                        .and_then(|map| map.as_object()?.keys().next().cloned())
-                        .unwrap_or_default();
-                    text.push_str(&format!("[{key}]"));
+                    let map = Self(self.0[..i].to_vec()).find(value).and_then(Value::as_object);
+                    let key = map.and_then(|map| map.keys().next()).expect("the map has an entry");
+                    text.extend(["[", key, "]"]);
                 }
             }
         }

@@ -7,7 +7,8 @@
 //! This crate selects no version of the Kubernetes types: it speaks to the API server through kubectl, and tests bring
 //! the client of their choice.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // for tests: a failure ends the test with its cause
+// For tests: a failure ends the test with its cause.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
 
 mod control_plane;
 mod error;
