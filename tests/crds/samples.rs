@@ -195,6 +195,11 @@ pub fn status(kind: Kind) -> Value {
             "conditions": conditions,
             "serverVersion": "2026.5.1",
             "username": "operator",
+            "verifiedWith": {
+                "url": "https://sso.example.com/authentik",
+                "tokenSecretUID": UUID,
+                "tokenResourceVersion": "42",
+            },
             "missingPermissions": ["authentik_core.view_user"],
             "stages": 3,
             "lastHandledReconcileAt": "2030-01-01T00:00:00Z",
