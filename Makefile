@@ -21,9 +21,11 @@ tools: ## Builds etcd, kube-apiserver, kubectl, helm, ...: some minutes, once
 	$(WORLD) tools
 
 demo: ## Shows the operator at work, from nothing to a deleted stage
+	$(CARGO) build --quiet --bin authentik-stage-operator
 	$(WORLD) demo
 
 dev: ## Leaves the demo's world running, to try things in
+	$(CARGO) build --quiet --bin authentik-stage-operator
 	$(WORLD) dev
 
 lint: ## Format, clippy and documentation, as strict as CI
@@ -33,3 +35,5 @@ lint: ## Format, clippy and documentation, as strict as CI
 
 crds: ## Writes the definitions anew from the types
 	$(CARGO) run --quiet --bin authentik-stage-operator -- crd --directory crds
+	cp crds/*.yaml charts/authentik-stage-operator/crds/
+	cp crds/*.yaml deploy/crds/

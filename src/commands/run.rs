@@ -77,6 +77,10 @@ pub struct RunArgs {
     /// Longest time that running passes may take to end after a signal to stop
     #[arg(long, env = "AUTHENTIK_STAGE_OPERATOR_SHUTDOWN_TIMEOUT", value_parser = positive, default_value = "20s")]
     shutdown_timeout: Duration,
+
+    /// Name of this process in events; default: the pod's
+    #[arg(long, env = "HOSTNAME", default_value = "authentik-stage-operator", hide = true)]
+    instance: String,
 }
 
 fn connection_key(text: &str) -> Result<ConnectionKey, String> {
@@ -135,6 +139,7 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
         log_format,
         cluster_id,
         shutdown_timeout,
+        instance,
     } = args;
     logging::init(&log_level, log_format)?;
     let namespaces: Vec<String> = watch_namespaces
@@ -169,9 +174,6 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
         None => cluster_uid(&client, &namespaces).await,
     };
     let fingerprints = Fingerprints::new().map_err(|_| RunError::Randomness)?;
-    let instance = std::env::var("POD_NAME")
-        .or_else(|_| std::env::var("HOSTNAME"))
-        .unwrap_or_default();
     let events = Events::new(client.clone(), instance, Arc::clone(&metrics));
     let observer: Arc<dyn crate::authentik::Observer> = Arc::<Metrics>::clone(&metrics);
     let context = Context::new(

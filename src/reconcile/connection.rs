@@ -224,7 +224,7 @@ impl Work<'_> {
             || self.memory.failing.is_some()
             || match interval {
                 Duration::ZERO => self.memory.synced.is_none(),
-                interval => is_due(self.memory.synced, interval),
+                interval => is_due(self.memory.synced, jittered(interval, self.object.uid().as_deref())),
             };
         let check_due = again || is_due(self.memory.checked, CHECK_INTERVAL);
         if check_due {
@@ -289,10 +289,7 @@ impl Work<'_> {
         let verdict = match outcome {
             Ok(verdict) => {
                 self.memory.failing = None;
-                let interval = interval_of(&self.object.spec).filter(|interval| !interval.is_zero());
-                let next = interval.map_or(CHECK_INTERVAL, |interval| {
-                    jittered(interval, self.object.uid().as_deref())
-                });
+                let next = self.next_round(now);
                 self.pass.next = Some(self.pass.next.map_or(next, |sooner| sooner.min(next)));
                 verdict
             }
@@ -358,6 +355,19 @@ impl Work<'_> {
             delay
         };
         failure.retry_after.map_or(delay, |pause| delay.max(pause))
+    }
+
+    /// The time to the next round: counted from the last one, whatever other passes came in between.
+    fn next_round(&self, now: Instant) -> Duration {
+        let interval = interval_of(&self.object.spec).filter(|interval| !interval.is_zero());
+        let Some(interval) = interval else {
+            return CHECK_INTERVAL;
+        };
+        let due = self
+            .memory
+            .synced
+            .map(|at| at + jittered(interval, self.object.uid().as_deref()));
+        due.map_or(Duration::ZERO, |due| due.saturating_duration_since(now))
     }
 
     /// Wakes the stages if something changed that is of interest to them.

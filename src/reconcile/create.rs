@@ -224,19 +224,18 @@ fn created(work: &mut Work<'_>, server: &Server, row: &StageRow, goal: &Goal) {
     let again = work.record.status.origin.is_some();
     work.own(server, row, Origin::Created);
     work.sent(server, row.pk, goal);
-    let note = if again {
-        format!(
+    tracing::info!(resource = %work.key, pk = %row.pk, "created the stage");
+    if again {
+        let note = format!(
             "stage {:?} was gone and has been created again as {}: users have to enrol their phones anew",
             row.name, row.pk
-        )
-    } else {
-        format!("created stage {:?} as {}", row.name, row.pk)
-    };
-    work.record.notices.push(Notice {
-        warning: again,
-        reason: Reason::Creating,
-        note,
-    });
+        );
+        work.record.notices.push(Notice {
+            warning: true,
+            reason: Reason::Creating,
+            note,
+        });
+    }
 }
 
 /// The name is taken by a stage that is not ours.

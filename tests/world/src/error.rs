@@ -6,12 +6,13 @@ use std::fmt;
 pub struct Error(String);
 
 impl Error {
-    pub(crate) fn new(message: impl Into<String>) -> Self {
+    /// What is wrong and what to do about it.
+    pub fn new(message: impl Into<String>) -> Self {
         Self(message.into())
     }
 
     /// For `map_err`: puts in front of the cause what failed.
-    pub(crate) fn when<E: fmt::Display>(what: impl fmt::Display) -> impl FnOnce(E) -> Self {
+    pub fn when<E: fmt::Display>(what: impl fmt::Display) -> impl FnOnce(E) -> Self {
         move |cause| Self(format!("failed to {what}: {cause}"))
     }
 }

@@ -16,7 +16,9 @@ mod helm;
 mod identity;
 mod kubectl;
 mod process;
+pub mod scene;
 mod scratch;
+pub mod terminal;
 mod tools;
 
 pub use control_plane::{Audit, ControlPlane, Options};
