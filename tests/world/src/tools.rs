@@ -37,17 +37,20 @@ pub enum Tool {
     Helm,
     /// Holds manifests against schemas.
     Kubeconform,
+    /// Judges whether an object is as declared, as Helm and Flux do.
+    Kstatus,
 }
 
 impl Tool {
     /// All that the tests need, in the order in which they are built.
-    pub const NEWEST: [Self; 6] = [
+    pub const NEWEST: [Self; 7] = [
         Self::Etcd,
         Self::ApiServer(Version::Newest),
         Self::Kubectl,
         Self::ControllerManager,
         Self::Helm,
         Self::Kubeconform,
+        Self::Kstatus,
     ];
 
     /// What tests against the oldest release need besides.
@@ -68,7 +71,11 @@ impl Tool {
     fn asset(self) -> Option<PathBuf> {
         let may_be_asset = match self {
             Self::Etcd | Self::ApiServer(Version::Newest) | Self::Kubectl => true,
-            Self::ApiServer(Version::Oldest) | Self::ControllerManager | Self::Helm | Self::Kubeconform => false,
+            Self::ApiServer(Version::Oldest)
+            | Self::ControllerManager
+            | Self::Helm
+            | Self::Kubeconform
+            | Self::Kstatus => false,
         };
         let asset = PathBuf::from(env::var_os("KUBEBUILDER_ASSETS")?).join(self.binary());
         (may_be_asset && asset.is_file()).then_some(asset)
@@ -83,6 +90,7 @@ impl Tool {
             Self::ControllerManager => "kube-controller-manager",
             Self::Helm => "helm",
             Self::Kubeconform => "kubeconform",
+            Self::Kstatus => "kstatus",
         }
     }
 
@@ -113,13 +121,15 @@ impl Tool {
                 "github.com/yannh/kubeconform",
                 "github.com/yannh/kubeconform/cmd/kubeconform",
             ),
+            // A library: the program around it is ours.
+            Self::Kstatus => ("kstatus", "sigs.k8s.io/cli-utils", "."),
         }
     }
 
     /// Settings of the linker: the version that the program tells of itself, which its own release sets the same way.
     fn link(self, version: &str) -> String {
         let variables = match self {
-            Self::Etcd | Self::Kubeconform => Vec::new(),
+            Self::Etcd | Self::Kubeconform | Self::Kstatus => Vec::new(),
             Self::ApiServer(_) | Self::Kubectl | Self::ControllerManager => {
                 let mut numbers = version.trim_start_matches('v').split('.');
                 let [major, minor] = [(); 2].map(|()| numbers.next().unwrap_or_default());

@@ -25,13 +25,14 @@ pub(super) fn get_or_build(source: &Source) -> Result<PathBuf, Error> {
     if program.is_file() {
         return Ok(program);
     }
-    let unfinished = tempfile::Builder::new()
-        .prefix(".unfinished-")
-        .tempdir_in(&root)
-        .map_err(Error::when(format!("make a directory in {}", root.display())))?;
-    build::run(source, &unfinished.path().join(source.binary))?;
+    // Whoever holds the lock owns this directory, and what a killed build left in it.
+    let unfinished = root.join("unfinished");
+    let _ = fs::remove_dir_all(&unfinished);
+    fs::create_dir(&unfinished).map_err(Error::when(format!("make {}", unfinished.display())))?;
+    build::run(source, &unfinished.join(source.binary)).inspect_err(|_| {
+        let _ = fs::remove_dir_all(&unfinished);
+    })?;
     // The directory appears under its name only with the whole program in it.
-    let unfinished = unfinished.keep();
     fs::rename(&unfinished, &place).map_err(Error::when(format!("rename to {}", place.display())))?;
     Ok(program)
 }
