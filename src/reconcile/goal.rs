@@ -13,7 +13,7 @@ use super::fingerprint::{self, Fingerprint, Fingerprints};
 pub type Resolved<T> = Result<T, Failure>;
 
 /// What authentik is to hold.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Goal {
     /// Name, unique over all kinds of stages.
     pub name: String,
@@ -32,7 +32,7 @@ pub struct Goal {
 }
 
 /// The fields that make sense only together.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Credentials {
     /// Who sends the message.
     pub provider: Provider,

@@ -358,3 +358,6 @@ fn secret_differs(all: &mut Difference, field: &str, desired: &SecretString, obs
 fn sensitive() -> String {
     SENSITIVE.to_owned()
 }
+
+#[cfg(test)]
+mod tests;
