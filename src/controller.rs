@@ -288,6 +288,10 @@ impl Shared {
         self.invalid.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         let Some(stage) = self.stages.remove(key) else { return };
         self.queue.forget(&Object::Stage(key.clone()));
+        if let Some(since) = &stage.metadata.deletion_timestamp {
+            self.metrics
+                .deleted(self.context.clock.wall().duration_since(since.0).unsigned_abs());
+        }
         let uid = stage.uid().unwrap_or_default();
         self.forget(&uid);
     }
@@ -322,6 +326,12 @@ impl Shared {
                 self.look_at(Object::Connection(key.clone()), Lane::User);
             }
         }
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // as its sibling for stages
+    fn has_invalid_connection(&self, key: &ConnectionKey, _: ObjectMeta) {
+        tracing::warn!(connection = %key, "an AuthentikConnection is not of this version's schema: apply it anew");
+        self.connection_is_gone(key);
     }
 
     fn connection_is_gone(&self, key: &ConnectionKey) {

@@ -135,7 +135,6 @@ pub struct Metrics {
     deletion: Histogram,
     rotation_latency: Histogram,
     watch_errors: Family<OfKind, Counter>,
-    crd_skew: Family<OfKind, Gauge>,
     events: Family<OfOutcome, Counter>,
 }
 
@@ -187,7 +186,6 @@ impl Metrics {
             deletion: Histogram::new(LONG),
             rotation_latency: Histogram::new(LONG),
             watch_errors: Family::default(),
-            crd_skew: Family::default(),
             events: Family::default(),
         };
 
@@ -326,11 +324,6 @@ impl Metrics {
             "watch_errors",
             "Failures of a watch by the kind that is watched",
             metrics.watch_errors.clone(),
-        );
-        of.register(
-            "crd_skew",
-            "1 where the installed CRD is not the one of this version",
-            metrics.crd_skew.clone(),
         );
         of.register(
             "events",
@@ -500,13 +493,6 @@ impl Metrics {
         self.watch_errors
             .get_or_create(&OfKind { kind: watched.as_str() })
             .inc();
-    }
-
-    /// Whether the installed CRD of a kind is another than that of this version.
-    pub fn crd_skew(&self, kind: Controller, skewed: bool) {
-        self.crd_skew
-            .get_or_create(&OfKind { kind: kind.as_str() })
-            .set(i64::from(skewed));
     }
 
     /// What became of `events` events.

@@ -40,6 +40,10 @@ pub(super) async fn run(shared: Arc<Shared>, object: Object, ticket: Ticket) {
     if pass.failure.is_some() {
         shared.metrics.queue_retried(controller);
     }
+    if pass.rotated {
+        let took = shared.context.clock.now().saturating_duration_since(ticket.started());
+        shared.metrics.rotated(ticket.waited() + took);
+    }
     for other in pass.wake {
         if other != object {
             shared.look_at(other, Lane::Rest);

@@ -3,21 +3,23 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Debug;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
 
 use super::Shared;
 use super::metrics::Watched;
 use crate::api::{AuthenticatorSMSStage, AuthentikConnection};
-use crate::reconcile::{ConnectionKey, ResourceKey};
 
 /// What a watch brings to whoever listens.
 trait Listener<K>: Send {
@@ -116,62 +118,20 @@ fn is_within(scope: &Scope, namespace: &str) -> bool {
 }
 
 /// Watches stages; those that do not deserialize are told of, and stop no other.
-pub async fn stages(shared: Arc<Shared>, scope: Scope, complete: tokio::sync::mpsc::Sender<()>) {
-    struct Stages {
-        shared: Arc<Shared>,
-        scope: Scope,
-        listed: HashSet<ResourceKey>,
-        complete: tokio::sync::mpsc::Sender<()>,
-    }
-    impl Listener<DeserializeGuard<AuthenticatorSMSStage>> for Stages {
-        fn begins(&mut self) {
-            self.listed.clear();
-        }
-        fn has(&mut self, object: DeserializeGuard<AuthenticatorSMSStage>) {
-            match object.0 {
-                Ok(stage) => {
-                    let key = ResourceKey::of(&stage);
-                    self.listed.insert(key.clone());
-                    self.shared.has_stage(&key, Arc::new(stage));
-                }
-                Err(invalid) => {
-                    let key = ResourceKey {
-                        namespace: invalid.metadata.namespace.clone().unwrap_or_default(),
-                        name: invalid.metadata.name.clone().unwrap_or_default(),
-                    };
-                    self.listed.insert(key.clone());
-                    self.shared.has_invalid_stage(&key, invalid.metadata);
-                }
-            }
-        }
-        fn gone(&mut self, object: DeserializeGuard<AuthenticatorSMSStage>) {
-            self.shared.stage_is_gone(&ResourceKey {
-                namespace: object.meta().namespace.clone().unwrap_or_default(),
-                name: object.meta().name.clone().unwrap_or_default(),
-            });
-        }
-        fn complete(&mut self) {
-            let Self {
-                shared,
-                scope,
-                listed,
-                complete,
-            } = self;
-            for key in shared
-                .stages
-                .absent_from(listed, |key| is_within(scope, &key.namespace))
-            {
-                shared.stage_is_gone(&key);
-            }
-            // Only the first of each watch is waited for.
-            let _ = complete.try_send(());
-        }
-    }
-    let listener = Stages {
+pub async fn stages(shared: Arc<Shared>, scope: Scope, complete: mpsc::Sender<()>) {
+    let listener = Ours {
         shared: Arc::clone(&shared),
         scope: scope.clone(),
         listed: HashSet::new(),
         complete,
+        has: Shared::has_stage,
+        invalid: Shared::has_invalid_stage,
+        gone: Shared::stage_is_gone,
+        absent: |shared, listed, scope| {
+            shared
+                .stages
+                .absent_from(listed, |key| is_within(scope, &key.namespace))
+        },
     };
     watch_all(
         api::<DeserializeGuard<AuthenticatorSMSStage>>(&shared, &scope),
@@ -182,63 +142,21 @@ pub async fn stages(shared: Arc<Shared>, scope: Scope, complete: tokio::sync::mp
     .await;
 }
 
-/// Watches connections.
-pub async fn connections(shared: Arc<Shared>, scope: Scope, complete: tokio::sync::mpsc::Sender<()>) {
-    struct Connections {
-        shared: Arc<Shared>,
-        scope: Scope,
-        listed: HashSet<ConnectionKey>,
-        complete: tokio::sync::mpsc::Sender<()>,
-    }
-    impl Listener<DeserializeGuard<AuthentikConnection>> for Connections {
-        fn begins(&mut self) {
-            self.listed.clear();
-        }
-        fn has(&mut self, object: DeserializeGuard<AuthentikConnection>) {
-            match object.0 {
-                Ok(connection) => {
-                    let key = ConnectionKey::of(&connection);
-                    self.listed.insert(key.clone());
-                    self.shared.has_connection(&key, Arc::new(connection));
-                }
-                Err(invalid) => {
-                    let name = invalid.metadata.name.unwrap_or_default();
-                    let namespace = invalid.metadata.namespace.unwrap_or_default();
-                    tracing::warn!(
-                        name,
-                        namespace,
-                        "an AuthentikConnection is not of this version's schema: apply it anew"
-                    );
-                }
-            }
-        }
-        fn gone(&mut self, object: DeserializeGuard<AuthentikConnection>) {
-            self.shared.connection_is_gone(&ConnectionKey {
-                namespace: object.meta().namespace.clone().unwrap_or_default(),
-                name: object.meta().name.clone().unwrap_or_default(),
-            });
-        }
-        fn complete(&mut self) {
-            let Self {
-                shared,
-                scope,
-                listed,
-                complete,
-            } = self;
-            for key in shared
-                .connections
-                .absent_from(listed, |key| is_within(scope, &key.namespace))
-            {
-                shared.connection_is_gone(&key);
-            }
-            let _ = complete.try_send(());
-        }
-    }
-    let listener = Connections {
+/// Watches connections; those that do not deserialize are told of, and stop no other.
+pub async fn connections(shared: Arc<Shared>, scope: Scope, complete: mpsc::Sender<()>) {
+    let listener = Ours {
         shared: Arc::clone(&shared),
         scope: scope.clone(),
         listed: HashSet::new(),
         complete,
+        has: Shared::has_connection,
+        invalid: Shared::has_invalid_connection,
+        gone: Shared::connection_is_gone,
+        absent: |shared, listed, scope| {
+            shared
+                .connections
+                .absent_from(listed, |key| is_within(scope, &key.namespace))
+        },
     };
     watch_all(
         api::<DeserializeGuard<AuthentikConnection>>(&shared, &scope),
@@ -247,6 +165,62 @@ pub async fn connections(shared: Arc<Shared>, scope: Scope, complete: tokio::syn
         listener,
     )
     .await;
+}
+
+/// Listens for one of our kinds.
+struct Ours<K, T> {
+    shared: Arc<Shared>,
+    scope: Scope,
+    listed: HashSet<K>,
+    complete: mpsc::Sender<()>,
+    has: fn(&Shared, &K, Arc<T>),
+    invalid: fn(&Shared, &K, ObjectMeta),
+    gone: fn(&Shared, &K),
+    absent: fn(&Shared, &HashSet<K>, &Scope) -> Vec<K>,
+}
+
+impl<K, T> Listener<DeserializeGuard<T>> for Ours<K, T>
+where
+    K: From<(String, String)> + Clone + Eq + Hash + Send,
+    T: Resource<DynamicType = ()> + Send + Sync,
+{
+    fn begins(&mut self) {
+        self.listed.clear();
+    }
+
+    fn has(&mut self, object: DeserializeGuard<T>) {
+        match object.0 {
+            Ok(object) => {
+                let key = key(object.meta());
+                self.listed.insert(K::clone(&key));
+                (self.has)(&self.shared, &key, Arc::new(object));
+            }
+            Err(invalid) => {
+                let key = key(&invalid.metadata);
+                self.listed.insert(K::clone(&key));
+                (self.invalid)(&self.shared, &key, invalid.metadata);
+            }
+        }
+    }
+
+    fn gone(&mut self, object: DeserializeGuard<T>) {
+        (self.gone)(&self.shared, &key(object.meta()));
+    }
+
+    fn complete(&mut self) {
+        for key in (self.absent)(&self.shared, &self.listed, &self.scope) {
+            (self.gone)(&self.shared, &key);
+        }
+        // Only the first of each watch is waited for.
+        let _ = self.complete.try_send(());
+    }
+}
+
+fn key<K: From<(String, String)>>(meta: &ObjectMeta) -> K {
+    K::from((
+        meta.namespace.clone().unwrap_or_default(),
+        meta.name.clone().unwrap_or_default(),
+    ))
 }
 
 /// Watches Secrets, metadata only: their values never enter a cache.

@@ -23,6 +23,12 @@ impl ResourceKey {
     }
 }
 
+impl From<(String, String)> for ResourceKey {
+    fn from((namespace, name): (String, String)) -> Self {
+        Self { namespace, name }
+    }
+}
+
 impl fmt::Display for ResourceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
@@ -45,6 +51,12 @@ impl ConnectionKey {
             namespace: object.namespace().unwrap_or_default(),
             name: object.name_any(),
         }
+    }
+}
+
+impl From<(String, String)> for ConnectionKey {
+    fn from((namespace, name): (String, String)) -> Self {
+        Self { namespace, name }
     }
 }
 

@@ -44,7 +44,6 @@ fn every_metric_has_the_name_that_dashboards_know() {
     metrics.deleted(Duration::from_secs(1));
     metrics.rotated(Duration::from_secs(1));
     metrics.watch_failed(Watched::Secrets);
-    metrics.crd_skew(Controller::Connection, true);
     metrics.events(EventOutcome::Dropped, 4);
     for line in [
         r#"controller_runtime_reconcile_total{controller="authenticatorsmsstage",result="success"} 1"#,
@@ -73,7 +72,6 @@ fn every_metric_has_the_name_that_dashboards_know() {
         "authentik_stage_operator_deletion_seconds_count 1",
         "authentik_stage_operator_rotation_latency_seconds_count 1",
         r#"authentik_stage_operator_watch_errors_total{kind="secrets"} 1"#,
-        r#"authentik_stage_operator_crd_skew{kind="authentikconnection"} 1"#,
         r#"authentik_stage_operator_events_total{outcome="dropped"} 4"#,
         concat!(
             r#"authentik_stage_operator_build_info{version=""#,

@@ -29,8 +29,6 @@ pub enum Watched {
     Connections,
     /// `Secret`, its metadata only.
     Secrets,
-    /// `ConfigMap`, its metadata only.
-    ConfigMaps,
     /// `Namespace`, its metadata only.
     Namespaces,
 }
@@ -43,7 +41,6 @@ impl Watched {
             Self::Stages => "authenticatorsmsstages",
             Self::Connections => "authentikconnections",
             Self::Secrets => "secrets",
-            Self::ConfigMaps => "configmaps",
             Self::Namespaces => "namespaces",
         }
     }
