@@ -287,6 +287,10 @@ impl Shared {
     fn stage_is_gone(&self, key: &ResourceKey) {
         self.invalid.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         let Some(stage) = self.stages.remove(key) else { return };
+        if let Some(since) = &stage.metadata.deletion_timestamp {
+            let took = self.context.clock.wall().duration_since(since.0);
+            self.metrics.deleted(took.unsigned_abs());
+        }
         self.queue.forget(&Object::Stage(key.clone()));
         if let Some(since) = &stage.metadata.deletion_timestamp {
             self.metrics
@@ -424,7 +428,7 @@ impl Shared {
                     .map(|started| now.saturating_duration_since(started))
             });
             metrics.snapshot_age(ages.max());
-            metrics.breakers_open(live.iter().filter(|server| server.breaker().is_open()).count());
+            metrics.breakers_open(live.iter().filter(|server| server.is_out()).count());
         });
     }
 }

@@ -217,7 +217,7 @@ fn is_newer(ours: &AuthenticatorSMSStage, theirs: &AuthenticatorSMSStage) -> boo
 struct Work<'a> {
     context: &'a Context,
     memory: &'a mut Memory,
-    record: Record,
+    record: Record<AuthenticatorSMSStage>,
     key: ResourceKey,
     /// The value of the annotation that asks for a round, if it has not been acted on.
     forced: Option<String>,
@@ -253,7 +253,7 @@ impl<'a> Work<'a> {
     }
 
     async fn run(&mut self) -> Result<Verdict, Halt> {
-        if self.record.object.metadata.deletion_timestamp.is_some() {
+        if self.record.is_leaving() {
             deletion::run(self).await
         } else {
             self.keep().await
@@ -287,7 +287,7 @@ impl<'a> Work<'a> {
             }
             Err(halt) => return Err(halt),
         };
-        if let Some(failure) = server.breaker().refusal().cloned() {
+        if let Some(failure) = server.refusal() {
             return Err(failure.into());
         }
         self.converge(&server, &stage).await

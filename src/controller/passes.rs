@@ -136,7 +136,7 @@ async fn connection(shared: &Arc<Shared>, key: &ConnectionKey) -> (Pass, News, b
         .context
         .servers
         .last_good(key)
-        .is_some_and(|server| server.breaker().is_open());
+        .is_some_and(|server| server.is_out());
     if was_open {
         shared.queue.pause(&stages);
     }

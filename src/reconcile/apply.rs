@@ -47,7 +47,7 @@ pub async fn create(context: &Context, server: &Server, fields: &StageChanges, t
     let name = fields.name.clone().unwrap_or_default();
     match server.client.create_stage(fields, &server.features(), tag).await {
         Ok(row) => {
-            server.breaker().succeeded();
+            server.answered();
             server.showed_a_stage();
             server.wrote(row.pk, Some(row.clone()), context.clock.now());
             Created::Stage(row)
@@ -164,7 +164,7 @@ async fn send(
     let now = context.clock.now();
     match server.client.update_stage(pk, changes, &server.features(), tag).await {
         Ok(row) => {
-            server.breaker().succeeded();
+            server.answered();
             server.showed_a_stage();
             server.wrote(pk, Some(row.clone()), context.clock.now());
             Ok(Sent::Row(row))

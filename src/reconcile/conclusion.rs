@@ -86,7 +86,7 @@ impl Work<'_> {
         // What owns nothing has to be deletable at once.
         let owns_nothing = self.record.status.origin.is_none() && self.record.status.pending_create.is_none();
         if owns_nothing
-            && self.record.object.metadata.deletion_timestamp.is_none()
+            && !self.record.is_leaving()
             && let Err(halt) = self.record.release_finalizer().await
         {
             tracing::debug!(resource = %self.key, ?halt, "cannot take the finalizer off yet");
@@ -114,33 +114,15 @@ impl Work<'_> {
     /// The time to the next try: from how long `Ready` has been False for this reason and generation, which survives a
     /// restart, else from when this process first saw it.
     pub(super) fn retry(&mut self, reason: Reason, not_before: Option<Duration>) -> Duration {
-        let generation = self.record.generation();
         let now = self.context.clock.now();
-        let known = self
-            .memory
-            .failing
-            .filter(|failing| failing.reason == reason && failing.generation == generation);
-        let failing = known.unwrap_or_else(|| {
-            let told = status::ready(&self.record.status.conditions).filter(|ready| {
-                ready.status == "False"
-                    && ready.reason == reason.as_str()
-                    && ready.observed_generation == Some(generation)
-            });
-            let first_here = self.memory.failing.is_none();
-            let since = told.filter(|_| first_here).map_or(now, |ready| {
-                let age = self.context.clock.wall().duration_since(ready.last_transition_time.0);
-                now.checked_sub(age.unsigned_abs()).unwrap_or(now)
-            });
-            let first = self.memory.failing.map_or(since, |failing| failing.first);
-            Failing {
-                reason,
-                generation,
-                since,
-                first,
-            }
-        });
+        let failing = Failing::at(
+            reason,
+            self.record.generation(),
+            self.memory.failing,
+            &self.record.status.conditions,
+            (now, self.context.clock.wall()),
+        );
         self.memory.failing = Some(failing);
-        let delay = status::retry_delay(now.saturating_duration_since(failing.since), &self.record.uid());
-        not_before.map_or(delay, |pause| delay.max(pause))
+        failing.delay(&self.record.uid(), not_before, now)
     }
 }

@@ -8,20 +8,14 @@ pub mod sync;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::jiff::Timestamp;
-use kube::api::{Patch, PatchParams};
-use kube::{Api, ResourceExt};
-use serde_json::json;
-
-use crate::api::{
-    AuthentikConnection, AuthentikConnectionSpec, AuthentikConnectionStatus, CONNECTION_FINALIZER, FIELD_MANAGER,
-    GROUP, RECONCILE_ANNOTATION, Reason, VERSION, VerifiedWith,
-};
+use kube::ResourceExt;
 
 use super::memory::Failing;
+use super::record::{Fenced, Record};
 use super::server::{Ingredients, Server, State};
 use super::status::{self, Verdict};
-use super::{ConnectionKey, Context, Failure, Pass, failure, kubernetes};
+use super::{ConnectionKey, Context, Failure, Halt, Pass, failure};
+use crate::api::{AuthentikConnection, AuthentikConnectionSpec, RECONCILE_ANNOTATION, Reason, VerifiedWith, schema};
 use check::Needs;
 
 /// How often a server is looked at that answers nothing, or whose connection asks for no rounds.
@@ -85,11 +79,12 @@ pub async fn connection(context: &Context, object: Arc<AuthentikConnection>, mem
     };
     let key = ConnectionKey::of(&*object);
     context.servers.put(&key, Arc::clone(&object));
+    let record = Record::new(context.kube.clone(), object);
     let mut work = Work {
         context,
         memory,
         key,
-        object,
+        record,
         pass: Pass::default(),
     };
     let outcome = work.run().await;
@@ -104,32 +99,25 @@ struct Work<'a> {
     context: &'a Context,
     memory: &'a mut ConnectionMemory,
     key: ConnectionKey,
-    object: Arc<AuthentikConnection>,
+    record: Record<AuthentikConnection>,
     pass: Pass,
 }
 
 impl Work<'_> {
-    async fn run(&mut self) -> Result<Verdict, Failure> {
-        let deleting = self.object.metadata.deletion_timestamp.is_some();
+    async fn run(&mut self) -> Result<Verdict, Halt> {
+        let leaving = self.record.is_leaving();
         let holders = self.context.claims().holding(&self.key);
-        if deleting && holders.is_empty() {
+        if leaving && holders.is_empty() {
             self.context
                 .servers
                 .set(&self.key, State::NotReady(super::server::not_found(&self.key)));
-            self.patch_finalizer(false).await?;
-            return Err(Failure::new(Reason::Deleting, "nothing needs the connection any more"));
+            self.record.release_finalizer().await?;
+            return Err(Halt::Gone);
         }
-        if !deleting
-            && self
-                .context
-                .claims()
-                .through(&self.key)
-                .iter()
-                .any(|claim| claim.writes)
-        {
-            self.patch_finalizer(true).await?;
+        if !leaving && self.needs().writes {
+            self.record.take_finalizer().await?;
         }
-        if self.object.spec.suspend {
+        if self.record.object.spec.suspend {
             self.context.servers.set(&self.key, State::Suspended);
             return Ok(Verdict::suspended(
                 true,
@@ -137,21 +125,16 @@ impl Work<'_> {
             ));
         }
         let server = self.server().await?;
-        let now = self.context.clock.now();
-        if let Some(wait) = server.breaker().probe_wait(now) {
-            self.pass.next = Some(wait);
-            let refusal = server.breaker().refusal().cloned();
-            if let Some(failure) = refusal {
-                return Err(failure.not_before(Some(wait)));
-            }
+        if let Some((wait, failure)) = server.pause(self.context.clock.now()) {
+            return Err(failure.not_before(Some(wait)).into());
         }
-        let was_open = server.breaker().is_open();
+        let was_open = server.is_out();
         self.check_and_sync(&server).await?;
         if was_open {
             self.pass.wake.extend(sync::everybody(self.context, &self.key));
         }
         self.context.servers.set(&self.key, State::Ready(Arc::clone(&server)));
-        if deleting {
+        if leaving {
             let names: Vec<_> = holders.iter().take(16).map(ToString::to_string).collect();
             return Ok(Verdict::working(
                 Reason::DeletionBlocked,
@@ -180,7 +163,7 @@ impl Work<'_> {
         if let Some(server) = self.memory.server.as_ref().filter(|_| !reread && !check_due) {
             return Ok(Arc::clone(server));
         }
-        let gathered = ingredients::gather(self.context, &self.object).await?;
+        let gathered = ingredients::gather(self.context, &self.record.object).await?;
         if let Some(server) = self
             .memory
             .server
@@ -191,17 +174,8 @@ impl Work<'_> {
         }
         let made_of = gathered.made_of.clone();
         let client = gathered.client(self.context, &self.key)?;
-        let server = Server::new(
-            self.key.clone(),
-            self.object.uid().unwrap_or_default(),
-            client,
-            made_of.clone(),
-        );
-        let verified = self
-            .object
-            .status
-            .as_ref()
-            .and_then(|status| status.verified_with.as_ref());
+        let server = Server::new(self.key.clone(), self.record.uid(), client, made_of.clone());
+        let verified = self.record.status.verified_with.as_ref();
         if verified == Some(&verified_with(&made_of)) {
             server.showed_a_stage();
         }
@@ -219,12 +193,12 @@ impl Work<'_> {
             |at: Option<Instant>, every: Duration| at.is_none_or(|at| now.saturating_duration_since(at) >= every);
         let needs = self.needs();
         let again = self.memory.failing.is_some() || forced || needs != self.memory.needs;
-        let interval = interval_of(&self.object.spec).unwrap_or(PROBE_INTERVAL);
+        let interval = interval_of(&self.record.object.spec).unwrap_or(PROBE_INTERVAL);
         let sync_due = forced
             || self.memory.failing.is_some()
             || match interval {
                 Duration::ZERO => self.memory.synced.is_none(),
-                interval => is_due(self.memory.synced, jittered(interval, self.object.uid().as_deref())),
+                interval => is_due(self.memory.synced, jittered(interval, &self.record.uid())),
             };
         let check_due = again || is_due(self.memory.checked, CHECK_INTERVAL);
         if check_due {
@@ -266,25 +240,14 @@ impl Work<'_> {
     }
 
     fn forced(&self) -> Option<String> {
-        let handled = self
-            .object
-            .status
-            .as_ref()
-            .and_then(|status| status.last_handled_reconcile_at.as_ref());
-        let asked = self
-            .object
-            .annotations()
-            .get(RECONCILE_ANNOTATION)
-            .map(|value| status::bounded(value, 256));
-        asked.filter(|value| handled != Some(value))
+        let asked = self.record.object.annotations().get(RECONCILE_ANNOTATION);
+        let asked = asked.map(|value| status::bounded(value, 256));
+        asked.filter(|value| self.record.status.last_handled_reconcile_at.as_ref() != Some(value))
     }
 
-    async fn finish(mut self, outcome: Result<Verdict, Failure>) -> Pass {
-        let generation = self.object.metadata.generation.unwrap_or_default();
+    async fn finish(mut self, outcome: Result<Verdict, Halt>) -> Pass {
         let now = self.context.clock.now();
-        let mut status = self.object.status.clone().unwrap_or_default();
-        status.conditions = status::ours(&status.conditions);
-        let was_ready = status::was_ready(&status.conditions, generation);
+        let was_ready = status::was_ready(&self.record.status.conditions, self.record.generation());
         let forced = self.forced();
         let verdict = match outcome {
             Ok(verdict) => {
@@ -293,80 +256,70 @@ impl Work<'_> {
                 self.pass.next = Some(self.pass.next.map_or(next, |sooner| sooner.min(next)));
                 verdict
             }
-            Err(failure) if failure.reason == Reason::Deleting => return self.pass,
-            Err(failure) => {
+            Err(Halt::Failed(failure)) => {
                 self.pass.failure = Some(failure.reason);
                 self.context.servers.set(&self.key, State::NotReady(failure.clone()));
-                let delay = self.retry(&failure, &status, generation);
+                let (delay, unwell_for) = self.retry(&failure);
                 self.pass.next = Some(delay);
-                let unwell_since = self.memory.failing.map_or(now, |failing| failing.first);
-                let unwell_for = now.saturating_duration_since(unwell_since);
                 if was_ready && failure::has_grace(failure.reason) && unwell_for < status::GRACE && forced.is_none() {
                     self.tell_stages(&Verdict::failed(&failure));
                     self.pass.next = Some(delay.min(status::GRACE.saturating_sub(unwell_for)));
-                    self.memory.latest = Some(self.object);
-                    return self.pass;
+                    return self.end();
                 }
                 Verdict::failed(&failure)
             }
+            Err(Halt::Gone) => return self.pass,
+            Err(Halt::Again(_) | Halt::Later | Halt::ConnectionSuspended | Halt::Working(..)) => {
+                // Changed since it was read; the watch brings the change, and with it the next pass.
+                self.pass.next = Some(Duration::from_secs(1));
+                return self.end();
+            }
         };
         self.tell_stages(&verdict);
-        self.describe(&mut status, &verdict, generation, forced);
-        self.write(status).await;
-        self.memory.latest = Some(Arc::clone(&self.object));
+        self.record.conclude(self.context, &verdict);
+        self.describe(forced);
+        if let Err(halt) = self.record.write_status(Fenced::No).await {
+            tracing::warn!(connection = %self.key, ?halt, "cannot write the status");
+            self.pass.next = Some(Duration::from_secs(1));
+        }
+        self.end()
+    }
+
+    fn end(mut self) -> Pass {
+        self.memory.latest = Some(Arc::clone(&self.record.object));
+        self.pass.notices = self.record.notices;
         self.pass
     }
 
-    fn retry(&mut self, failure: &Failure, status: &AuthentikConnectionStatus, generation: i64) -> Duration {
+    /// Time to the next try, and how long the connection has failed at anything.
+    fn retry(&mut self, failure: &Failure) -> (Duration, Duration) {
         let now = self.context.clock.now();
-        let known = self
-            .memory
-            .failing
-            .filter(|f| f.reason == failure.reason && f.generation == generation);
-        let failing = known.unwrap_or_else(|| {
-            let told = status::ready(&status.conditions)
-                .filter(|ready| ready.status == "False" && ready.reason == failure.reason.as_str())
-                .filter(|_| self.memory.failing.is_none());
-            let since = told.map_or(now, |ready| {
-                let age = self.context.clock.wall().duration_since(ready.last_transition_time.0);
-                now.checked_sub(age.unsigned_abs()).unwrap_or(now)
-            });
-            let first = self.memory.failing.map_or(since, |failing| failing.first);
-            Failing {
-                reason: failure.reason,
-                generation,
-                since,
-                first,
-            }
-        });
-        self.memory.failing = Some(failing);
-        let delay = status::retry_delay(
-            now.saturating_duration_since(failing.since),
-            &self.object.uid().unwrap_or_default(),
+        let failing = Failing::at(
+            failure.reason,
+            self.record.generation(),
+            self.memory.failing,
+            &self.record.status.conditions,
+            (now, self.context.clock.wall()),
         );
-        let open = self
-            .memory
-            .server
-            .as_ref()
-            .is_some_and(|server| server.breaker().is_open());
+        self.memory.failing = Some(failing);
+        let delay = failing.delay(&self.record.uid(), failure.retry_after, now);
+        let open = self.memory.server.as_ref().is_some_and(|server| server.is_out());
+        let probe = interval_of(&self.record.object.spec).filter(|interval| !interval.is_zero());
         let delay = if open {
-            interval_of(&self.object.spec).unwrap_or(PROBE_INTERVAL).max(delay)
+            delay.max(probe.unwrap_or(PROBE_INTERVAL))
         } else {
             delay
         };
-        failure.retry_after.map_or(delay, |pause| delay.max(pause))
+        (delay, now.saturating_duration_since(failing.first))
     }
 
     /// The time to the next round: counted from the last one, whatever other passes came in between.
     fn next_round(&self, now: Instant) -> Duration {
-        let interval = interval_of(&self.object.spec).filter(|interval| !interval.is_zero());
+        let interval = interval_of(&self.record.object.spec).filter(|interval| !interval.is_zero());
         let Some(interval) = interval else {
             return CHECK_INTERVAL;
         };
-        let due = self
-            .memory
-            .synced
-            .map(|at| at + jittered(interval, self.object.uid().as_deref()));
+        let due = self.memory.synced.map(|at| at + jittered(interval, &self.record.uid()));
         due.map_or(Duration::ZERO, |due| due.saturating_duration_since(now))
     }
 
@@ -374,7 +327,7 @@ impl Work<'_> {
     fn tell_stages(&mut self, verdict: &Verdict) {
         let told = Told {
             made_of: self.memory.server.as_ref().map(|server| server.made_of.clone()),
-            suspended: self.object.spec.suspend,
+            suspended: self.record.object.spec.suspend,
             reason: verdict.reason,
         };
         if self.memory.told.as_ref() != Some(&told) {
@@ -383,21 +336,9 @@ impl Work<'_> {
         }
     }
 
-    fn describe(
-        &mut self,
-        status: &mut AuthentikConnectionStatus,
-        verdict: &Verdict,
-        generation: i64,
-        forced: Option<String>,
-    ) {
+    fn describe(&mut self, forced: Option<String>) {
         let now = self.context.clock.now();
-        let wall: Timestamp = self.context.clock.wall();
-        let before = std::mem::take(&mut status.conditions);
-        status.conditions = status::conditions(&before, verdict, generation, wall);
-        self.pass
-            .notices
-            .extend(status::notice(&before, &status.conditions, verdict.reason));
-        status.observed_generation = generation;
+        let status = &mut self.record.status;
         if let Some(server) = &self.memory.server {
             status.server_version = server.version().map(|version| version.to_string());
             status.missing_permissions = server.missing_permissions();
@@ -405,121 +346,40 @@ impl Work<'_> {
                 status.verified_with = Some(verified_with(&server.made_of));
             }
         }
-        status.username = self
-            .memory
-            .username
-            .as_ref()
-            .map(|name| status::bounded(name, crate::api::schema::STATUS_TEXT))
-            .or(status.username.take());
-        if let Some(forced) = forced {
-            status.last_handled_reconcile_at = Some(forced);
+        if let Some(name) = &self.memory.username {
+            status.username = Some(status::bounded(name, schema::STATUS_TEXT));
+        }
+        if forced.is_some() {
+            status.last_handled_reconcile_at = forced;
         }
         let stages = i64::try_from(self.context.claims().through(&self.key).len()).unwrap_or(i64::MAX);
-        if stages != status.stages {
-            let due = self
-                .memory
-                .counted
-                .is_none_or(|at| now.saturating_duration_since(at) >= COUNT_INTERVAL);
-            if due {
-                status.stages = stages;
-                self.memory.counted = Some(now);
-            } else {
-                self.pass.next = Some(self.pass.next.map_or(COUNT_INTERVAL, |next| next.min(COUNT_INTERVAL)));
-            }
-        }
-    }
-
-    async fn write(&mut self, status: AuthentikConnectionStatus) {
-        let mut before = self.object.status.clone().unwrap_or_default();
-        before.conditions = status::ours(&before.conditions);
-        if before == status {
+        if stages == status.stages {
             return;
         }
-        let body = json!({
-            "apiVersion": format!("{GROUP}/{VERSION}"),
-            "kind": "AuthentikConnection",
-            "metadata": {"name": self.key.name, "namespace": self.key.namespace, "uid": self.object.uid()},
-            "status": status,
-        });
-        let params = PatchParams::apply(FIELD_MANAGER).force();
-        let api = self.api();
-        match kubernetes::answer(api.patch_status(&self.key.name, &params, &Patch::Apply(body))).await {
-            Ok(object) => self.object = Arc::new(object),
-            Err(error) if error.is_not_found() => {}
-            Err(error) => {
-                tracing::warn!(connection = %self.key, %error, "cannot write the status");
-                self.pass.next = Some(Duration::from_secs(1));
-            }
+        if self
+            .memory
+            .counted
+            .is_none_or(|at| now.saturating_duration_since(at) >= COUNT_INTERVAL)
+        {
+            status.stages = stages;
+            self.memory.counted = Some(now);
+        } else {
+            self.pass.next = Some(self.pass.next.map_or(COUNT_INTERVAL, |next| next.min(COUNT_INTERVAL)));
         }
-    }
-
-    /// Puts the finalizer on, or takes it off.
-    async fn patch_finalizer(&mut self, wanted: bool) -> Result<(), Failure> {
-        let finalizers = self.object.finalizers();
-        let index = finalizers
-            .iter()
-            .position(|finalizer| finalizer == CONNECTION_FINALIZER);
-        let patch = match (wanted, index) {
-            (true, Some(_)) | (false, None) => return Ok(()),
-            (true, None) => {
-                let add = if finalizers.is_empty() {
-                    json!({"op": "add", "path": "/metadata/finalizers", "value": [CONNECTION_FINALIZER]})
-                } else {
-                    json!({"op": "add", "path": "/metadata/finalizers/-", "value": CONNECTION_FINALIZER})
-                };
-                json!([{"op": "test", "path": "/metadata/resourceVersion", "value": self.object.resource_version()}, add])
-            }
-            (false, Some(index)) => {
-                let path = format!("/metadata/finalizers/{index}");
-                json!([{"op": "test", "path": path, "value": CONNECTION_FINALIZER}, {"op": "remove", "path": path}])
-            }
-        };
-        let doing = format!("change the finalizers of AuthentikConnection {}", self.key);
-        let patch = serde_json::from_value(patch).map_err(|_| {
-            Failure::new(
-                Reason::InternalError,
-                format!("cannot {doing}: this is a bug, please report it"),
-            )
-        })?;
-        let api = self.api();
-        let written = kubernetes::answer(api.patch(
-            &self.key.name,
-            &PatchParams::default(),
-            &Patch::<AuthentikConnection>::Json(patch),
-        ))
-        .await;
-        match written {
-            Ok(object) => {
-                self.object = Arc::new(object);
-                Ok(())
-            }
-            Err(error) if error.is_not_found() => Ok(()),
-            Err(error) if matches!(error.status(), Some(409 | 422)) => {
-                // Changed since it was read; the watch brings the change, and with it the next pass.
-                self.pass.next = Some(Duration::from_secs(1));
-                Ok(())
-            }
-            Err(error) => Err(kubernetes::failure(&error, &doing, "patch on authentikconnections")),
-        }
-    }
-
-    fn api(&self) -> Api<AuthentikConnection> {
-        Api::namespaced(self.context.kube.clone(), &self.key.namespace)
     }
 }
 
 fn verified_with(made_of: &Ingredients) -> VerifiedWith {
     VerifiedWith {
-        url: status::bounded(&made_of.url, crate::api::schema::STATUS_URL),
+        url: status::bounded(&made_of.url, schema::STATUS_URL),
         token_secret_uid: made_of.token.0.clone(),
         token_resource_version: made_of.token.1.clone(),
     }
 }
 
 /// The interval, up to a tenth shorter, so that connections do not go in step.
-fn jittered(interval: Duration, uid: Option<&str>) -> Duration {
+fn jittered(interval: Duration, uid: &str) -> Duration {
     let hash = uid
-        .unwrap_or_default()
         .bytes()
         .fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
     interval.mul_f64(1.0 - f64::from(hash % 100) / 1000.0)

@@ -101,9 +101,9 @@ fn server(work: &Work<'_>, key: &ConnectionKey) -> Result<Arc<Server>, Halt> {
         },
         None => return Err(blocked(super::server::not_found(key)).into()),
     };
-    match server.breaker().refusal() {
-        Some(failure) => Err(blocked(failure.clone()).into()),
-        None => Ok(Arc::clone(&server)),
+    match server.refusal() {
+        Some(failure) => Err(blocked(failure).into()),
+        None => Ok(server),
     }
 }
 
@@ -179,7 +179,7 @@ async fn delete(work: &mut Work<'_>, server: &Server, pk: Uuid) -> Result<(), Ha
     let doing = format!("delete stage {pk}");
     match server.client.delete_stage(pk, &work.tag(None)).await {
         Ok(()) => {
-            server.breaker().succeeded();
+            server.answered();
         }
         Err(Error::NotFound { .. }) => observe::absent(server, pk, pinned.as_ref())?,
         Err(error) => {
@@ -317,7 +317,7 @@ async fn used_by_devices(work: &Work<'_>, server: &Server, pk: Uuid) -> Result<V
         .used_by(pk)
         .await
         .map_err(|error| server.failure(&error, &doing, VIEW, now))?;
-    server.breaker().succeeded();
+    server.answered();
     Ok(used_by
         .into_iter()
         .filter(|user| user.model_name == "smsdevice")

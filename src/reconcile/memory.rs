@@ -5,11 +5,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::api::{AuthenticatorSMSStage, Reason};
-
 use super::goal::Sent;
+use super::status;
+use crate::api::{AuthenticatorSMSStage, Reason};
 
 /// As many corrections of one field within [`CONTEST_WINDOW`] make a contest.
 const CONTEST_CORRECTIONS: usize = 3;
@@ -58,6 +60,54 @@ pub struct Failing {
     pub since: Instant,
     /// Since when at anything: troubles that take turns are one trouble.
     pub first: Instant,
+}
+
+impl Failing {
+    /// A failure at `reason`, after whatever failed `before` in this process.
+    ///
+    /// Where nothing did, `conditions` tell since when it goes on: so a restart keeps the distance between tries.
+    #[must_use]
+    pub fn at(
+        reason: Reason,
+        generation: i64,
+        before: Option<Self>,
+        conditions: &[Condition],
+        (now, wall): (Instant, Timestamp),
+    ) -> Self {
+        match before {
+            Some(before) if before.reason == reason && before.generation == generation => before,
+            Some(before) => Self {
+                reason,
+                generation,
+                since: now,
+                first: before.first,
+            },
+            None => {
+                let told = status::ready(conditions).filter(|ready| {
+                    ready.status == "False"
+                        && ready.reason == reason.as_str()
+                        && ready.observed_generation == Some(generation)
+                });
+                let since = told.map_or(now, |ready| {
+                    let age = wall.duration_since(ready.last_transition_time.0);
+                    now.checked_sub(age.unsigned_abs()).unwrap_or(now)
+                });
+                Self {
+                    reason,
+                    generation,
+                    since,
+                    first: since,
+                }
+            }
+        }
+    }
+
+    /// How long until the next try, at the earliest after `not_before`.
+    #[must_use]
+    pub fn delay(&self, uid: &str, not_before: Option<Duration>, now: Instant) -> Duration {
+        let delay = status::retry_delay(now.saturating_duration_since(self.since), uid);
+        not_before.map_or(delay, |pause| delay.max(pause))
+    }
 }
 
 /// Corrections of fields that somebody else keeps changing back.

@@ -57,12 +57,12 @@ pub async fn by_pk(
     }
     match server.client.stage(pk).await {
         Ok(row) => {
-            server.breaker().succeeded();
+            server.answered();
             server.showed_a_stage();
             Ok(Some(row))
         }
         Err(Error::NotFound { .. }) => {
-            server.breaker().succeeded();
+            server.answered();
             absent(server, pk, pinned).map(|()| None)
         }
         Err(error) => Err(server.failure(&error, &format!("read stage {pk}"), VIEW, now)),
@@ -119,7 +119,7 @@ pub async fn by_name(
         Lookup::Absent => return Ok(None),
         Lookup::Present(pk) => match server.client.stage(pk).await {
             Ok(row) if row.name == name => {
-                server.breaker().succeeded();
+                server.answered();
                 return Ok(Some(row));
             }
             // Renamed or deleted since the last round: ask by name.
@@ -133,7 +133,7 @@ pub async fn by_name(
         .stage_by_name(name)
         .await
         .map_err(|error| server.failure(&error, &doing(), VIEW, now))?;
-    server.breaker().succeeded();
+    server.answered();
     Ok(row)
 }
 

@@ -1,25 +1,81 @@
 //! All that a pass writes to Kubernetes: one resource's finalizer and status, each only if it differs.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Client, ResourceExt};
+use kube::core::NamespaceResourceScope;
+use kube::core::object::HasStatus;
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-
-use crate::api::{AuthenticatorSMSStage, AuthenticatorSMSStageStatus, FIELD_MANAGER, GROUP, STAGE_FINALIZER, VERSION};
 
 use super::kubernetes::{self, KubernetesError};
 use super::status::{self, Notice, Verdict};
-use super::{Context, Failure, Halt, ResourceKey};
+use super::{Context, Failure, Halt};
+use crate::api::{
+    AuthenticatorSMSStage, AuthenticatorSMSStageStatus, AuthentikConnection, AuthentikConnectionStatus,
+    CONNECTION_FINALIZER, FIELD_MANAGER, Reason, STAGE_FINALIZER,
+};
+
+/// One of our two kinds, as far as writing to it is concerned.
+pub trait Kind:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+    + HasStatus<Status: Conditions>
+    + Clone
+    + Debug
+    + DeserializeOwned
+    + Serialize
+{
+    /// Our finalizer on it.
+    const FINALIZER: &'static str;
+}
+
+/// The part of a status that both kinds have.
+pub trait Conditions: Clone + Default + PartialEq + Serialize {
+    /// Generation that the last pass worked on.
+    fn observed_generation(&mut self) -> &mut i64;
+    /// Conditions.
+    fn conditions(&mut self) -> &mut Vec<Condition>;
+}
+
+impl Kind for AuthenticatorSMSStage {
+    const FINALIZER: &'static str = STAGE_FINALIZER;
+}
+
+impl Kind for AuthentikConnection {
+    const FINALIZER: &'static str = CONNECTION_FINALIZER;
+}
+
+impl Conditions for AuthenticatorSMSStageStatus {
+    fn observed_generation(&mut self) -> &mut i64 {
+        &mut self.observed_generation
+    }
+
+    fn conditions(&mut self) -> &mut Vec<Condition> {
+        &mut self.conditions
+    }
+}
+
+impl Conditions for AuthentikConnectionStatus {
+    fn observed_generation(&mut self) -> &mut i64 {
+        &mut self.observed_generation
+    }
+
+    fn conditions(&mut self) -> &mut Vec<Condition> {
+        &mut self.conditions
+    }
+}
 
 /// One resource during a pass: as the API server has it, and as its status is to be.
-pub struct Record {
-    api: Api<AuthenticatorSMSStage>,
-    key: ResourceKey,
+pub struct Record<K: Kind> {
+    api: Api<K>,
     /// The resource as the API server has it, as far as we know.
-    pub object: Arc<AuthenticatorSMSStage>,
-    /// The status as it is to be.
-    pub status: AuthenticatorSMSStageStatus,
+    pub object: Arc<K>,
+    /// The status as it is to be, with no conditions but ours.
+    pub status: K::Status,
     /// Events that the pass has to tell.
     pub notices: Vec<Notice>,
 }
@@ -33,18 +89,15 @@ pub enum Fenced {
     No,
 }
 
-impl Record {
+impl<K: Kind> Record<K> {
     /// A resource at the beginning of a pass.
     #[must_use]
-    pub fn new(client: Client, object: Arc<AuthenticatorSMSStage>) -> Self {
-        let key = ResourceKey::of(&*object);
-        let mut status = object.status.clone().unwrap_or_default();
-        status.conditions = status::ours(&status.conditions);
+    pub fn new(client: Client, object: Arc<K>) -> Self {
+        let api = Api::namespaced(client, &object.namespace().unwrap_or_default());
         Self {
-            api: Api::namespaced(client, &key.namespace),
-            key,
+            api,
+            status: written(&*object),
             object,
-            status,
             notices: Vec::new(),
         }
     }
@@ -52,7 +105,7 @@ impl Record {
     /// The generation that the pass works on.
     #[must_use]
     pub fn generation(&self) -> i64 {
-        self.object.metadata.generation.unwrap_or_default()
+        self.object.meta().generation.unwrap_or_default()
     }
 
     /// UID of the resource.
@@ -61,23 +114,33 @@ impl Record {
         self.object.uid().unwrap_or_default()
     }
 
+    /// Whether it is being deleted.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.object.meta().deletion_timestamp.is_some()
+    }
+
     /// Whether our finalizer is on it.
     #[must_use]
     pub fn has_finalizer(&self) -> bool {
+        self.finalizer().is_some()
+    }
+
+    fn finalizer(&self) -> Option<usize> {
         self.object
             .finalizers()
             .iter()
-            .any(|finalizer| finalizer == STAGE_FINALIZER)
+            .position(|finalizer| finalizer == K::FINALIZER)
     }
 
     /// Sets the conditions that a verdict means.
     pub fn conclude(&mut self, context: &Context, verdict: &Verdict) {
         let generation = self.generation();
-        let before = std::mem::take(&mut self.status.conditions);
-        self.status.conditions = status::conditions(&before, verdict, generation, context.clock.wall());
-        self.status.observed_generation = generation;
-        self.notices
-            .extend(status::notice(&before, &self.status.conditions, verdict.reason));
+        let before = std::mem::take(self.status.conditions());
+        let after = status::conditions(&before, verdict, generation, context.clock.wall());
+        self.notices.extend(status::notice(&before, &after, verdict.reason));
+        *self.status.conditions() = after;
+        *self.status.observed_generation() = generation;
     }
 
     /// Puts our finalizer on the resource, unless it is there.
@@ -89,14 +152,13 @@ impl Record {
             return Ok(());
         }
         let add = if self.object.finalizers().is_empty() {
-            json!({"op": "add", "path": "/metadata/finalizers", "value": [STAGE_FINALIZER]})
+            json!({"op": "add", "path": "/metadata/finalizers", "value": [K::FINALIZER]})
         } else {
-            json!({"op": "add", "path": "/metadata/finalizers/-", "value": STAGE_FINALIZER})
+            json!({"op": "add", "path": "/metadata/finalizers/-", "value": K::FINALIZER})
         };
         let unchanged =
             json!({"op": "test", "path": "/metadata/resourceVersion", "value": self.object.resource_version()});
-        let doing = format!("put the finalizer on AuthenticatorSMSStage {}", self.key);
-        self.patch(json!([unchanged, add]), &doing).await
+        self.patch(json!([unchanged, add]), "put the finalizer on").await
     }
 
     /// Takes our finalizer off the resource, if it is there.
@@ -104,33 +166,27 @@ impl Record {
     /// # Errors
     /// [`Halt::Again`] if the finalizers changed since they were read.
     pub async fn release_finalizer(&mut self) -> Result<(), Halt> {
-        let Some(index) = self
-            .object
-            .finalizers()
-            .iter()
-            .position(|finalizer| finalizer == STAGE_FINALIZER)
-        else {
-            return Ok(());
-        };
+        let Some(index) = self.finalizer() else { return Ok(()) };
         let ours = format!("/metadata/finalizers/{index}");
         let patch = json!([
             {"op": "test", "path": "/metadata/uid", "value": self.uid()},
-            {"op": "test", "path": ours, "value": STAGE_FINALIZER},
+            {"op": "test", "path": ours, "value": K::FINALIZER},
             {"op": "remove", "path": ours},
         ]);
-        let doing = format!("take the finalizer off AuthenticatorSMSStage {}", self.key);
-        self.patch(patch, &doing).await
+        self.patch(patch, "take the finalizer off").await
     }
 
     async fn patch(&mut self, patch: Value, doing: &str) -> Result<(), Halt> {
-        let patch = serde_json::from_value(patch).map_err(|_| internal("cannot write a JSON patch"))?;
-        let written = kubernetes::answer(self.api.patch(
-            &self.key.name,
-            &PatchParams::default(),
-            &Patch::<AuthenticatorSMSStage>::Json(patch),
-        ))
-        .await;
-        self.written(written, doing, "patch on authenticatorsmsstages")
+        let patch = serde_json::from_value(patch).map_err(|_| {
+            Failure::new(
+                Reason::InternalError,
+                format!("cannot {doing}: this is a bug, please report it"),
+            )
+        })?;
+        let name = self.object.name_any();
+        let written =
+            kubernetes::answer(self.api.patch(&name, &PatchParams::default(), &Patch::<K>::Json(patch))).await;
+        self.written(written, doing, "")
     }
 
     /// Writes the status if it differs from what the API server has.
@@ -138,33 +194,27 @@ impl Record {
     /// # Errors
     /// [`Halt::Again`] if a fenced write lost to another; an API server that cannot be written to.
     pub async fn write_status(&mut self, fenced: Fenced) -> Result<(), Halt> {
-        let mut before = self.object.status.clone().unwrap_or_default();
-        before.conditions = status::ours(&before.conditions);
-        if before == self.status {
+        if written(&*self.object) == self.status {
             return Ok(());
         }
-        let mut metadata = json!({"name": self.key.name, "namespace": self.key.namespace, "uid": self.uid()});
+        let name = self.object.name_any();
+        let mut metadata = json!({"name": name, "namespace": self.object.namespace(), "uid": self.uid()});
         if fenced == Fenced::Yes {
             metadata["resourceVersion"] = json!(self.object.resource_version());
         }
         let body = json!({
-            "apiVersion": format!("{GROUP}/{VERSION}"),
-            "kind": "AuthenticatorSMSStage",
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
             "metadata": metadata,
             "status": self.status,
         });
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        let written = kubernetes::answer(self.api.patch_status(&self.key.name, &params, &Patch::Apply(body))).await;
-        let doing = format!("write the status of AuthenticatorSMSStage {}", self.key);
-        self.written(written, &doing, "patch on authenticatorsmsstages/status")
+        let written = kubernetes::answer(self.api.patch_status(&name, &params, &Patch::Apply(body))).await;
+        self.written(written, "write the status of", "/status")
     }
 
-    fn written(
-        &mut self,
-        written: Result<AuthenticatorSMSStage, KubernetesError>,
-        doing: &str,
-        right: &str,
-    ) -> Result<(), Halt> {
+    fn written(&mut self, written: Result<K, KubernetesError>, doing: &str, subresource: &str) -> Result<(), Halt> {
+        let doing = format!("{doing} {}", self.describe());
         match written {
             Ok(object) => {
                 self.object = Arc::new(object);
@@ -172,20 +222,23 @@ impl Record {
             }
             Err(error) if error.is_not_found() => Err(Halt::Gone),
             // A failed "test" of a JSON patch is 422, a stale resourceVersion or another UID 409.
-            Err(error) if matches!(error.status(), Some(409 | 422)) => Err(Halt::Again(doing.to_owned())),
-            Err(error) => Err(kubernetes::failure(&error, doing, right).into()),
+            Err(error) if matches!(error.status(), Some(409 | 422)) => Err(Halt::Again(doing)),
+            Err(error) => {
+                let right = format!("patch on {}{subresource}", K::plural(&()));
+                Err(kubernetes::failure(&error, &doing, &right).into())
+            }
         }
     }
 
-    /// The resource as the API server has it now.
+    /// Reads the resource as the API server has it now.
     ///
     /// # Errors
     /// [`Halt::Gone`] if it is gone, or another one has its name.
     pub async fn read_again(&mut self) -> Result<(), Halt> {
-        let doing = format!("read AuthenticatorSMSStage {}", self.key);
-        let read = kubernetes::answer(self.api.get_opt(&self.key.name))
+        let right = format!("get on {}", K::plural(&()));
+        let read = kubernetes::answer(self.api.get_opt(&self.object.name_any()))
             .await
-            .map_err(|error| kubernetes::failure(&error, &doing, "get on authenticatorsmsstages"))?;
+            .map_err(|error| kubernetes::failure(&error, &format!("read {}", self.describe()), &right))?;
         match read {
             Some(object) if object.uid() == self.object.uid() => {
                 self.object = Arc::new(object);
@@ -194,11 +247,21 @@ impl Record {
             Some(_) | None => Err(Halt::Gone),
         }
     }
+
+    fn describe(&self) -> String {
+        format!(
+            "{} {}/{}",
+            K::kind(&()),
+            self.object.namespace().unwrap_or_default(),
+            self.object.name_any()
+        )
+    }
 }
 
-fn internal(what: &str) -> Failure {
-    Failure::new(
-        crate::api::Reason::InternalError,
-        format!("{what}: this is a bug, please report it"),
-    )
+/// The status that an object has, with no conditions but ours.
+fn written<K: Kind>(object: &K) -> K::Status {
+    let mut status = object.status().cloned().unwrap_or_default();
+    let ours = status::ours(status.conditions());
+    *status.conditions() = ours;
+    status
 }

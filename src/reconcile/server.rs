@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -98,9 +98,32 @@ impl Server {
         self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the last answers say of the server.
-    pub fn breaker(&self) -> MutexGuard<'_, Breaker> {
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The server answered.
+    pub fn answered(&self) {
+        self.breaker().succeeded();
+    }
+
+    /// Why nobody but the connection's own round may ask now.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Failure> {
+        self.breaker().refusal().cloned()
+    }
+
+    /// Why not even the connection's own round may ask now, and for how long: the server said so.
+    #[must_use]
+    pub fn pause(&self, now: Instant) -> Option<(Duration, Failure)> {
+        let breaker = self.breaker();
+        breaker.probe_wait(now).zip(breaker.refusal().cloned())
+    }
+
+    /// Whether the server is taken to be out of order.
+    #[must_use]
+    pub fn is_out(&self) -> bool {
+        self.breaker().is_open()
     }
 
     /// Records that the server showed a stage that a resource owns: from now on its "no such stage" means that.

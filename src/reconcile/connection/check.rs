@@ -34,7 +34,7 @@ pub async fn check(context: &Context, server: &Server, needs: Needs) -> Result<U
         .await
         .map_err(|error| server.failure(&error, "read authentik's version", "", now))?;
     server.set_version(version);
-    server.breaker().succeeded();
+    server.answered();
     // Best effort: in closed networks it can be slow, since it renders an avatar.
     let username = server.client.me().await.ok().map(|me| me.username);
     if needs.writes {

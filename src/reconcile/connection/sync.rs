@@ -46,7 +46,7 @@ pub async fn sync(context: &Context, server: &Server) -> Result<Synced, Failure>
     })
     .await
     .map_err(|error| server.failure(&error, "list SMS stages", VIEW, started))?;
-    server.breaker().succeeded();
+    server.answered();
     server.permitted(VIEW);
     if !rows.is_empty() {
         server.showed_a_stage();
