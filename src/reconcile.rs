@@ -59,6 +59,7 @@ use plan::{Action, Policy};
 use record::Record;
 use server::{Server, Servers};
 use status::{Notice, Verdict};
+use suspended::Rest;
 use validate::ValidStage;
 
 pub use failure::Failure;
@@ -274,16 +275,14 @@ impl<'a> Work<'a> {
             self.context.settings.default_connection.as_ref(),
         );
         if stage.suspend {
-            return Ok(suspended::verdict(&stage, &self.record.status, "spec.suspend is set"));
+            return Ok(suspended::verdict(&stage, &self.record.status, &Rest::Resource));
         }
-        let server = match resolve::server(self.context, &key?, &self.key.namespace, &spec).await {
+        let key = key?;
+        let server = match resolve::server(self.context, &key, &self.key.namespace, &spec).await {
             Ok(server) => server,
             Err(Halt::ConnectionSuspended) => {
-                return Ok(suspended::verdict(
-                    &stage,
-                    &self.record.status,
-                    "the connection is suspended",
-                ));
+                let rest = Rest::Connection(&key);
+                return Ok(suspended::verdict(&stage, &self.record.status, &rest));
             }
             Err(halt) => return Err(halt),
         };

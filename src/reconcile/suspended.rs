@@ -2,11 +2,24 @@
 
 use crate::api::{AuthenticatorSMSStageStatus, CredentialMarker};
 
+use super::ConnectionKey;
 use super::status::Verdict;
 use super::validate::{CredentialSources, FlowRef, MappingRef, Source, ValidStage};
 
+/// Who asks for rest.
+pub(super) enum Rest<'a> {
+    /// The resource itself.
+    Resource,
+    /// Its connection.
+    Connection(&'a ConnectionKey),
+}
+
 /// The verdict on a resource that is not to be touched: ready if its spec is what was last applied.
-pub(super) fn verdict(stage: &ValidStage, status: &AuthenticatorSMSStageStatus, why: &str) -> Verdict {
+pub(super) fn verdict(stage: &ValidStage, status: &AuthenticatorSMSStageStatus, rest: &Rest<'_>) -> Verdict {
+    let (why, whose) = match rest {
+        Rest::Resource => ("spec.suspend is set".to_owned(), "its"),
+        Rest::Connection(key) => (format!("AuthentikConnection {key} is suspended"), "the connection's"),
+    };
     match difference(stage, status) {
         None => Verdict::suspended(
             true,
@@ -14,7 +27,7 @@ pub(super) fn verdict(stage: &ValidStage, status: &AuthenticatorSMSStageStatus, 
         ),
         Some(what) => Verdict::suspended(
             false,
-            format!("hands off, since {why}: {what} is not applied; set suspend to false to go on"),
+            format!("hands off, since {why}: {what} is not applied; set {whose} spec.suspend to false to go on"),
         ),
     }
 }
