@@ -48,6 +48,7 @@ pub async fn create(context: &Context, server: &Server, fields: &StageChanges, t
     match server.client.create_stage(fields, &server.features(), tag).await {
         Ok(row) => {
             server.answered();
+            server.permitted(ADD);
             server.showed_a_stage();
             server.wrote(row.pk, Some(row.clone()), context.clock.now());
             Created::Stage(row)
@@ -165,6 +166,7 @@ async fn send(
     match server.client.update_stage(pk, changes, &server.features(), tag).await {
         Ok(row) => {
             server.answered();
+            server.permitted(CHANGE);
             server.showed_a_stage();
             server.wrote(pk, Some(row.clone()), context.clock.now());
             Ok(Sent::Row(row))

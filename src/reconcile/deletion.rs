@@ -180,6 +180,7 @@ async fn delete(work: &mut Work<'_>, server: &Server, pk: Uuid) -> Result<(), Ha
     match server.client.delete_stage(pk, &work.tag(None)).await {
         Ok(()) => {
             server.answered();
+            server.permitted(DELETE);
         }
         Err(Error::NotFound { .. }) => observe::absent(server, pk, pinned.as_ref())?,
         Err(error) => {
@@ -235,6 +236,7 @@ async fn look_for_dependents(work: &mut Work<'_>, server: &Server, row: &StageRo
         .validate_stages_with(row.pk)
         .await
         .map_err(|error| server.failure(&error, &doing, VIEW_VALIDATE, now))?;
+    server.permitted(VIEW_VALIDATE);
     dependents.extend(dependent(
         "validateStages",
         validate.iter().map(|stage| stage.name.clone()),
@@ -253,6 +255,7 @@ async fn look_for_dependents(work: &mut Work<'_>, server: &Server, row: &StageRo
             .device_count()
             .await
             .map_err(|error| server.failure(&error, &doing, permission, now))?;
+        server.permitted(permission);
     }
     let devices = devices(work, server, row.pk).await?;
     if devices > 0 {
@@ -333,7 +336,7 @@ async fn delete_devices(work: &Work<'_>, server: &Server, pk: Uuid) -> Result<()
     let now = work.context.clock.now();
     for device in used_by_devices(work, server, pk).await? {
         match server.client.delete_device(&device.pk, &work.tag(None)).await {
-            Ok(()) | Err(Error::NotFound { .. }) => {}
+            Ok(()) | Err(Error::NotFound { .. }) => server.permitted(DELETE_DEVICES),
             Err(error) => {
                 return Err(server.failure(&error, &format!("delete device {}", device.pk), DELETE_DEVICES, now));
             }

@@ -165,7 +165,10 @@ pub async fn flow(server: &Server, by: &FlowRef, now: Instant) -> Resolved<Uuid>
             .mended_elsewhere());
     }
     match (server.lookups.flow(&server.client, by, now).await, by) {
-        (Ok(Some(flow)), _) => Ok(flow.pk),
+        (Ok(Some(flow)), _) => {
+            server.permitted(VIEW_FLOW);
+            Ok(flow.pk)
+        }
         (Ok(None), _) => Err(Failure::new(
             Reason::FlowNotFound,
             format!(
@@ -185,7 +188,10 @@ async fn resolve_mapping(server: &Server, by: &MappingRef, now: Instant) -> Reso
         MappingRef::Uuid(pk) => (format!("webhook mapping {pk}"), "spec.mapping.uuid"),
     };
     match (server.lookups.mapping(&server.client, by, now).await, by) {
-        (Ok(Some(mapping)), _) => Ok(mapping.pk),
+        (Ok(Some(mapping)), _) => {
+            server.permitted(VIEW_MAPPING);
+            Ok(mapping.pk)
+        }
         (Ok(None), _) => Err(Failure::new(
             Reason::MappingNotFound,
             format!(
