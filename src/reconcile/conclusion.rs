@@ -75,7 +75,8 @@ impl Work<'_> {
             self.memory.handled = Some(forced);
         }
         match self.record.write_status(Fenced::No).await {
-            Ok(()) => {}
+            // A stage that is only looked at is known by the status alone: from now on rounds are to keep its row.
+            Ok(()) => self.claim_again(),
             Err(Halt::Gone) => return self.end(),
             Err(halt) => {
                 tracing::warn!(resource = %self.key, ?halt, "cannot write the status");
