@@ -46,7 +46,10 @@ pub struct Arena {
     pub namespace: String,
     pub sim: Sim,
     pub clock: ManualClock,
-    kubeconfig: std::path::PathBuf,
+    /// Those of the operator that was started last.
+    pub metrics: Arc<Metrics>,
+    /// The operator's own.
+    pub kubeconfig: std::path::PathBuf,
     operator: Option<Running>,
     ticker: Option<JoinHandle<()>>,
 }
@@ -80,13 +83,18 @@ async fn plane() -> &'static ControlPlane {
     plane
 }
 
-async fn client(kubeconfig: &Path, metrics: &Arc<Metrics>) -> Client {
+/// What a client is made of that tries nothing twice by itself.
+pub async fn config(kubeconfig: &Path) -> kube::Config {
     let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
     let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .unwrap();
     config.default_retry = false;
-    ClientBuilder::try_from(config)
+    config
+}
+
+async fn client(kubeconfig: &Path, metrics: &Arc<Metrics>) -> Client {
+    ClientBuilder::try_from(config(kubeconfig).await)
         .unwrap()
         .with_layer(&CountRequests::of(Arc::clone(metrics)))
         .build()
@@ -136,6 +144,7 @@ impl Arena {
             namespace,
             sim,
             clock: ManualClock::new(Timestamp::now()),
+            metrics: Arc::new(Metrics::new()),
             kubeconfig,
             operator: None,
             ticker: None,
@@ -165,6 +174,7 @@ impl Arena {
 
     /// Starts the operator with a client of the test's own.
     pub fn start_with(&mut self, client: Client, metrics: Arc<Metrics>) {
+        self.metrics = Arc::clone(&metrics);
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
         let events = Events::new(client.clone(), "test".to_owned(), Arc::clone(&metrics));
         let observer: Arc<dyn Observer> = Arc::<Metrics>::clone(&metrics);
@@ -419,6 +429,41 @@ impl Arena {
         }
     }
 
+    /// Waits until nothing that is due is left to do: no pass waits or runs, and none has for a tenth of a second.
+    pub async fn quiet(&self) {
+        let counted = |metrics: &str, name: &str| -> Vec<String> {
+            let lines = metrics.lines().filter(|line| line.starts_with(name));
+            lines.map(ToOwned::to_owned).collect()
+        };
+        let started = std::time::Instant::now();
+        let mut before = (Vec::new(), 0);
+        let mut same = 0;
+        while same < 10 {
+            let metrics = self.metrics.encode();
+            let now = (
+                counted(&metrics, "controller_runtime_reconcile_total"),
+                self.sim.calls().len(),
+            );
+            let idle = ["workqueue_depth", "controller_runtime_active_workers"]
+                .iter()
+                .all(|name| counted(&metrics, name).iter().all(|line| line.ends_with(" 0")));
+            same = if idle && now == before { same + 1 } else { 0 };
+            before = now;
+            assert!(started.elapsed() < PATIENCE, "never quiet: {metrics}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Has the next round begin, on a clock that stands still, and waits until it has come to its end.
+    pub async fn round(&self) {
+        self.quiet().await;
+        let seen = self.sim.calls().len();
+        self.clock.advance(Duration::from_secs(60));
+        let listed = |calls: &[authentik_sim::Call]| calls.iter().skip(seen).any(is_list);
+        self.sim.wait_for_calls(PATIENCE, listed).await.unwrap();
+        self.quiet().await;
+    }
+
     /// Reasons and notes of the events about an object, waiting until one has this reason.
     pub async fn event(&self, name: &str, reason: &str) -> String {
         let api: Api<Event> = self.api();
@@ -440,6 +485,14 @@ impl Arena {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
+}
+
+/// authentik's list of SMS stages.
+pub const STAGES: &str = "/stages/authenticator/sms/";
+
+/// Whether a call reads a page of the list of SMS stages.
+pub fn is_list(call: &authentik_sim::Call) -> bool {
+    call.method == "GET" && call.path == STAGES
 }
 
 /// Members of `besides` replace those of `into`; null removes.

@@ -2,4 +2,5 @@
 //! the simulator in place of authentik.
 
 mod arena;
+mod fields;
 mod life;
