@@ -208,24 +208,28 @@ impl WriteTag {
             resource_uid,
             nonce,
         } = self;
-        let word = |text: &str| -> String {
-            text.chars()
-                .map(|c| {
-                    if c.is_ascii_alphanumeric() || "-._:".contains(c) {
-                        c
-                    } else {
-                        '_'
-                    }
-                })
-                .collect()
-        };
         format!(
-            "{PRODUCT} (cluster={}; resource={}; nonce={})",
-            word(cluster),
+            "{PRODUCT} ({} resource={}; nonce={})",
+            cluster_mark(cluster),
             word(resource_uid),
             word(nonce)
         )
     }
+
+    /// Whether a `User-Agent` is that of a write from this cluster.
+    #[must_use]
+    pub fn is_of(cluster: &str, user_agent: &str) -> bool {
+        user_agent.contains(&format!("({} ", cluster_mark(cluster)))
+    }
+}
+
+fn cluster_mark(cluster: &str) -> String {
+    format!("cluster={};", word(cluster))
+}
+
+fn word(text: &str) -> String {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c);
+    text.chars().map(|c| if fits(c) { c } else { '_' }).collect()
 }
 
 #[cfg(test)]
@@ -322,5 +326,22 @@ mod tests {
                 env!("CARGO_PKG_VERSION")
             )
         );
+    }
+
+    #[test]
+    fn a_cluster_knows_its_writes_whatever_it_is_called() {
+        for cluster in ["c-1", "", "prod eu/1", "süd", "a;b)"] {
+            let tag = WriteTag {
+                cluster: cluster.into(),
+                resource_uid: "u".into(),
+                nonce: "n".into(),
+            };
+            assert!(WriteTag::is_of(cluster, &tag.user_agent()), "{cluster:?}");
+            assert!(
+                !WriteTag::is_of(&format!("{cluster}2"), &tag.user_agent()),
+                "{cluster:?}"
+            );
+            assert!(!WriteTag::is_of(cluster, "Mozilla/5.0"));
+        }
     }
 }
