@@ -37,4 +37,6 @@ pub use observer::{Call, Method, Observer, Outcome, Route};
 pub use snapshot::{Changes, Lookup, Round, Snapshot};
 pub use transport::ClientConfig;
 pub use version::{Features, ServerVersion};
-pub use wire::{AnyStage, Binding, Flow, FlowSetEntry, Mapping, Me, Page, StageEvent, StageRow, UsedBy, ValidateStage};
+pub use wire::{
+    AnyStage, Binding, Flow, FlowSetEntry, Mapping, Me, Page, RecentEvents, StageEvent, StageRow, UsedBy, ValidateStage,
+};

@@ -19,20 +19,27 @@ use super::observer::{Method, Route};
 use super::transport::{ClientConfig, Request, Transport};
 use super::version::{Features, ServerVersion};
 use super::wire::{
-    self, AnyStage, Anything, Binding, Event, Flow, Mapping, Me, Page, StageEvent, StageRow, UsedBy, ValidateStage,
+    self, AnyStage, Anything, Binding, Event, Flow, Mapping, Me, Page, RecentEvents, StageEvent, StageRow, UsedBy,
+    ValidateStage,
 };
 
 const STAGES: &str = "stages/authenticator/sms/";
 const VALIDATE_STAGES: &str = "stages/authenticator/validate/";
 const DEVICES: &str = "authenticators/admin/sms/";
 const MAPPINGS: &str = "propertymappings/notification/";
+const EVENTS: &str = "events/events/";
 
-/// authentik's name of the model in audit events.
+/// authentik's name of the application in audit events.
 const STAGE_APP: &str = "authentik_stages_authenticator_sms";
-const STAGE_MODEL: &str = "authentik_stages_authenticator_sms.authenticatorsmsstage";
 
 /// Rows asked for at once, the most that newer servers give.
 const PAGE_SIZE: u32 = 100;
+
+/// Events of the first page: a round mostly finds none that is new, and events are large.
+const FEW_EVENTS: u32 = 20;
+
+/// Most pages of events of one look.
+const EVENT_PAGES_MAX: u32 = 50;
 
 /// Calls one authentik with one token. Cheap to clone; clones share connections and the limit of calls at once.
 #[derive(Clone)]
@@ -259,14 +266,45 @@ impl Client {
             None => ("context_model_app", STAGE_APP),
         };
         let query = [("action", action), model, ("ordering", "-created")];
-        let page: Page<Event> = self.page(Route::Events, "events/events/", &query, 1, count).await?;
+        let page: Page<Event> = self.page(Route::Events, EVENTS, &query, 1, count).await?;
         Ok(page
             .items
             .into_iter()
-            .filter(|event| event.model == STAGE_MODEL)
-            .map(|event| event.event)
-            .filter(|event| event.action == action && (stage.is_none() || event.model_pk == stage))
+            .filter_map(|event| event.of_stage(action))
+            .filter(|event| stage.is_none() || event.model_pk == stage)
             .collect())
+    }
+
+    /// The audit events of an action on any SMS stage that are newer than the event `seen`; without it, the newest few.
+    ///
+    /// One request as long as little happens. Of more than some thousand events the oldest are left out.
+    pub async fn stage_events_since(&self, action: &str, seen: Option<&str>) -> Result<RecentEvents, Error> {
+        let query = [
+            ("action", action),
+            ("context_model_app", STAGE_APP),
+            ("ordering", "-created"),
+        ];
+        let page = |number, size| self.page::<Event>(Route::Events, EVENTS, &query, number, size);
+        let first = page(1, FEW_EVENTS).await?;
+        let goes_on = first.next.is_some() && seen.is_some();
+        let mut recent = RecentEvents::default();
+        if recent.take(first, action, seen).is_break() || !goes_on {
+            return Ok(recent);
+        }
+        recent = RecentEvents::default();
+        listing::walk(
+            |number| page(number, PAGE_SIZE),
+            |number, page| {
+                let all_are_new = recent.take(page, action, seen).is_continue();
+                Ok(if all_are_new && number < EVENT_PAGES_MAX {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                })
+            },
+        )
+        .await?;
+        Ok(recent)
     }
 
     async fn write(

@@ -4,6 +4,7 @@
 //! is described by its place, never by its content, which may hold a credential.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -12,6 +13,9 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::lenient;
+
+/// authentik's name of the model in audit events.
+const STAGE_MODEL: &str = "authentik_stages_authenticator_sms.authenticatorsmsstage";
 
 /// An SMS authenticator stage. Texts and ids that a reply lacks are empty.
 #[derive(Clone, Debug, Deserialize)]
@@ -292,18 +296,54 @@ pub struct StageEvent {
     pub username: String,
 }
 
+/// Changes of SMS stages since an earlier look.
+#[derive(Clone, Debug, Default)]
+pub struct RecentEvents {
+    /// Newest first.
+    pub events: Vec<StageEvent>,
+    /// Up to where this look reaches, for the next one to begin after; empty if there is no event at all.
+    pub newest: String,
+}
+
+impl RecentEvents {
+    /// Takes in the next page, down to the event `seen`; breaks if that is there.
+    pub(super) fn take(&mut self, page: Page<Event>, action: &str, seen: Option<&str>) -> ControlFlow<()> {
+        for event in page.items {
+            if self.newest.is_empty() {
+                self.newest.clone_from(&event.pk);
+            }
+            if !event.pk.is_empty() && seen == Some(event.pk.as_str()) {
+                return ControlFlow::Break(());
+            }
+            self.events.extend(event.of_stage(action));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
 /// An event of any model.
 #[derive(Debug)]
 pub(super) struct Event {
+    /// authentik's key of the event.
+    pub pk: String,
     /// `app.model`.
     pub model: String,
     pub event: StageEvent,
+}
+
+impl Event {
+    /// What it tells of an SMS stage, if that is what it is about.
+    pub fn of_stage(self, action: &str) -> Option<StageEvent> {
+        (self.model == STAGE_MODEL && self.event.action == action).then_some(self.event)
+    }
 }
 
 impl<'de> Deserialize<'de> for Event {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         struct Reply {
+            #[serde(default, deserialize_with = "lenient::text")]
+            pk: String,
             action: String,
             #[serde(default, deserialize_with = "lenient::or_default")]
             user: User,
@@ -340,11 +380,13 @@ impl<'de> Deserialize<'de> for Event {
             request_id: String,
         }
         let Reply {
+            pk,
             action,
             user,
             context: Context { model, http_request },
         } = Reply::deserialize(deserializer)?;
         Ok(Self {
+            pk,
             model: format!("{}.{}", model.app, model.model_name),
             event: StageEvent {
                 action,
@@ -579,14 +621,14 @@ mod tests {
     #[test]
     fn an_event_tells_whose_it_is() {
         let body = json!({
-            "action": "model_updated", "user": {"username": "op"},
+            "pk": "e", "action": "model_updated", "user": {"username": "op"},
             "context": {
                 "model": {"pk": "00000000000000000000000000000001", "app": "a", "model_name": "m", "name": "x"},
                 "http_request": {"request_id": "r", "user_agent": "agent", "args": {}},
             },
         });
-        let Event { model, event } = one(body.to_string().as_bytes()).unwrap();
-        assert_eq!(model, "a.m");
+        let Event { pk, model, event } = one(body.to_string().as_bytes()).unwrap();
+        assert_eq!((pk.as_str(), model.as_str()), ("e", "a.m"));
         assert_eq!(event.model_pk, Some(Uuid::from_u128(1)));
         assert_eq!((event.user_agent.as_str(), event.username.as_str()), ("agent", "op"));
         // A device's id is a number.

@@ -33,6 +33,7 @@ pub struct Server {
     doubts_absence: AtomicBool,
     may_view_events: AtomicBool,
     written_by_others: Mutex<HashSet<Uuid>>,
+    newest_event: Mutex<Option<String>>,
     lacking: Mutex<BTreeSet<&'static str>>,
 }
 
@@ -66,6 +67,7 @@ impl Server {
             doubts_absence: AtomicBool::new(false),
             may_view_events: AtomicBool::new(false),
             written_by_others: Mutex::default(),
+            newest_event: Mutex::default(),
             lacking: Mutex::default(),
         }
     }
@@ -179,6 +181,17 @@ impl Server {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .contains(&pk)
+    }
+
+    /// The audit event up to which changes of others are known, empty if there was none; none: nobody has looked.
+    #[must_use]
+    pub fn newest_event(&self) -> Option<String> {
+        self.newest_event.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Records up to which audit event changes of others are known.
+    pub fn saw_event(&self, event: String) {
+        *self.newest_event.lock().unwrap_or_else(PoisonError::into_inner) = Some(event);
     }
 
     /// The token turned out to lack a permission.

@@ -113,6 +113,11 @@ impl Arena {
 
     /// The same without operator and connection, and with a clock that stands still.
     pub async fn still(version: &str) -> Self {
+        Self::still_with(Config::new(version)).await
+    }
+
+    /// The same with an authentik of the test's own.
+    pub async fn still_with(config: Config) -> Self {
         let plane = plane().await;
         let namespace = plane.create_namespace().await;
         // Rendered by the real Helm from the chart that users install: a missing rule fails tests.
@@ -134,7 +139,7 @@ impl Arena {
         plane.apply(&rights).await;
         let kubeconfig = plane.service_account_kubeconfig(&namespace, "operator").await;
         let kube = client(plane.kubeconfig_path(), &Arc::new(Metrics::new())).await;
-        let sim = Sim::start(Config::new(version)).await;
+        let sim = Sim::start(config).await;
         sim.with(|state| {
             state.add_flow("default-authenticator-sms-setup", "stage_configuration");
         });

@@ -1,5 +1,8 @@
 //! Every field of both kinds: what it becomes in authentik, changed both ways and by both sides.
 
+mod references;
+mod shown;
+
 use authentik_sim::Stage;
 use futures::future::join_all;
 use serde_json::{Map, Value, json};

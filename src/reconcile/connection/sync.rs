@@ -4,16 +4,13 @@ use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
-use crate::authentik::{Lookup, Round, StageRow, list_all};
+use crate::authentik::{Lookup, Round, StageRow, WriteTag, list_all};
 use crate::reconcile::observe::VIEW;
 use crate::reconcile::server::Server;
 use crate::reconcile::{ConnectionKey, Context, Failure, Object};
 
 /// Rows that are asked for at a time: the most that newer servers give.
 const PAGE_SIZE: u32 = 100;
-
-/// Newest changes that are looked at for other writers, once a round.
-const EVENTS: u32 = 20;
 
 /// What a round saw.
 #[derive(Debug, Default)]
@@ -96,16 +93,24 @@ fn names_that_changed(context: &Context, server: &Server, names: &HashMap<String
 
 /// Stages whose newest change is not ours: what newer servers do not show may have been changed with it.
 async fn written_by_others(context: &Context, server: &Server) -> Vec<Uuid> {
-    let Ok(events) = server.client.newest_stage_events("model_updated", None, EVENTS).await else {
-        return Vec::new();
+    let seen = server.newest_event();
+    let recent = match server.client.stage_events_since("model_updated", seen.as_deref()).await {
+        Ok(recent) => recent,
+        Err(error) => {
+            tracing::debug!(connection = %server.key, %error, "cannot read the audit events, the next round does");
+            return Vec::new();
+        }
     };
-    let ours = format!("cluster={};", context.settings.cluster_id);
+    let cluster = &context.settings.cluster_id;
     let mut newest: HashMap<Uuid, bool> = HashMap::new();
-    for event in events {
+    for event in recent.events {
         if let Some(pk) = event.model_pk {
-            newest.entry(pk).or_insert_with(|| event.user_agent.contains(&ours));
+            newest
+                .entry(pk)
+                .or_insert_with(|| WriteTag::is_of(cluster, &event.user_agent));
         }
     }
+    server.saw_event(recent.newest);
     let managed = context.claims().managed();
     let others: Vec<Uuid> = newest
         .into_iter()
