@@ -253,7 +253,7 @@ impl Work<'_> {
             Ok(verdict) => {
                 self.memory.failing = None;
                 let next = self.next_round(now);
-                self.pass.next = Some(self.pass.next.map_or(next, |sooner| sooner.min(next)));
+                self.pass.next = self.pass.next.into_iter().chain(next).min();
                 verdict
             }
             Err(Halt::Failed(failure)) => {
@@ -313,14 +313,19 @@ impl Work<'_> {
         (delay, now.saturating_duration_since(failing.first))
     }
 
-    /// The time to the next round: counted from the last one, whatever other passes came in between.
-    fn next_round(&self, now: Instant) -> Duration {
+    /// The time to the next round, counted from the last one, whatever other passes came in between; none: a
+    /// connection that rests is woken by its next edit.
+    fn next_round(&self, now: Instant) -> Option<Duration> {
+        if self.record.object.spec.suspend {
+            return None;
+        }
         let interval = interval_of(&self.record.object.spec).filter(|interval| !interval.is_zero());
         let Some(interval) = interval else {
-            return CHECK_INTERVAL;
+            return Some(CHECK_INTERVAL);
         };
-        let due = self.memory.synced.map(|at| at + jittered(interval, &self.record.uid()));
-        due.map_or(Duration::ZERO, |due| due.saturating_duration_since(now))
+        let interval = jittered(interval, &self.record.uid());
+        let last = self.memory.synced.unwrap_or(now);
+        Some((last + interval).saturating_duration_since(now))
     }
 
     /// Wakes the stages if something changed that is of interest to them.

@@ -454,7 +454,7 @@ impl Arena {
                 .all(|name| counted(&metrics, name).iter().all(|line| line.ends_with(" 0")));
             same = if idle && now == before { same + 1 } else { 0 };
             before = now;
-            assert!(started.elapsed() < PATIENCE, "never quiet: {metrics}");
+            assert!(started.elapsed() < PATIENCE, "never quiet, with passes {:?}", before.0);
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

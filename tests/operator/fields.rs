@@ -1,5 +1,6 @@
 //! Every field of both kinds: what it becomes in authentik, changed both ways and by both sides.
 
+mod connection;
 mod references;
 mod shown;
 
