@@ -2,5 +2,6 @@
 //! the simulator in place of authentik.
 
 mod arena;
+mod budgets;
 mod fields;
 mod life;
