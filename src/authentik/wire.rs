@@ -328,13 +328,13 @@ pub(super) struct Event {
     pub pk: String,
     /// `app.model`.
     pub model: String,
-    pub event: StageEvent,
+    pub about: StageEvent,
 }
 
 impl Event {
     /// What it tells of an SMS stage, if that is what it is about.
     pub fn of_stage(self, action: &str) -> Option<StageEvent> {
-        (self.model == STAGE_MODEL && self.event.action == action).then_some(self.event)
+        (self.model == STAGE_MODEL && self.about.action == action).then_some(self.about)
     }
 }
 
@@ -388,7 +388,7 @@ impl<'de> Deserialize<'de> for Event {
         Ok(Self {
             pk,
             model: format!("{}.{}", model.app, model.model_name),
-            event: StageEvent {
+            about: StageEvent {
                 action,
                 model_pk: model.pk,
                 user_agent: http_request.user_agent,
@@ -627,14 +627,18 @@ mod tests {
                 "http_request": {"request_id": "r", "user_agent": "agent", "args": {}},
             },
         });
-        let Event { pk, model, event } = one(body.to_string().as_bytes()).unwrap();
+        let Event {
+            pk,
+            model,
+            about: event,
+        } = one(body.to_string().as_bytes()).unwrap();
         assert_eq!((pk.as_str(), model.as_str()), ("e", "a.m"));
         assert_eq!(event.model_pk, Some(Uuid::from_u128(1)));
         assert_eq!((event.user_agent.as_str(), event.username.as_str()), ("agent", "op"));
         // A device's id is a number.
         let device = json!({"action": "model_deleted", "user": null, "context": {"model": {"pk": 7}}});
         assert_eq!(
-            one::<Event>(device.to_string().as_bytes()).unwrap().event.model_pk,
+            one::<Event>(device.to_string().as_bytes()).unwrap().about.model_pk,
             None
         );
     }

@@ -44,6 +44,8 @@ pub struct Arena {
     pub plane: &'static ControlPlane,
     pub kube: Client,
     pub namespace: String,
+    /// Those that the operator watches: the arena's own, and neighbours.
+    namespaces: Vec<String>,
     pub sim: Sim,
     pub clock: ManualClock,
     /// Those of the operator that was started last.
@@ -100,6 +102,27 @@ async fn client(kubeconfig: &Path, metrics: &Arc<Metrics>) -> Client {
         .build()
 }
 
+/// Gives the operator of `namespace` its rights in those that it watches.
+async fn grant(plane: &ControlPlane, namespace: &str, watched: &[String]) {
+    // Rendered by the real Helm from the chart that users install: a missing rule fails tests.
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/authentik-stage-operator");
+    let values = json!({"watchNamespaces": watched, "clusterId": "test", "fullnameOverride": "operator"});
+    let rights = world::helm_template(
+        &chart,
+        &values,
+        &[
+            "--namespace",
+            namespace,
+            "--show-only",
+            "templates/rbac.yaml",
+            "--show-only",
+            "templates/serviceaccount.yaml",
+        ],
+    )
+    .await;
+    plane.apply(&rights).await;
+}
+
 impl Arena {
     /// A namespace with an authentik of that version, a connection named `authentik` to it, and Secret `twilio`;
     /// the operator runs, and a second of its time passes every ten milliseconds.
@@ -120,23 +143,7 @@ impl Arena {
     pub async fn still_with(config: Config) -> Self {
         let plane = plane().await;
         let namespace = plane.create_namespace().await;
-        // Rendered by the real Helm from the chart that users install: a missing rule fails tests.
-        let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/authentik-stage-operator");
-        let values = json!({"watchNamespaces": [namespace], "clusterId": "test", "fullnameOverride": "operator"});
-        let rights = world::helm_template(
-            &chart,
-            &values,
-            &[
-                "--namespace",
-                &namespace,
-                "--show-only",
-                "templates/rbac.yaml",
-                "--show-only",
-                "templates/serviceaccount.yaml",
-            ],
-        )
-        .await;
-        plane.apply(&rights).await;
+        grant(plane, &namespace, std::slice::from_ref(&namespace)).await;
         let kubeconfig = plane.service_account_kubeconfig(&namespace, "operator").await;
         let kube = client(plane.kubeconfig_path(), &Arc::new(Metrics::new())).await;
         let sim = Sim::start(config).await;
@@ -146,6 +153,7 @@ impl Arena {
         let arena = Self {
             plane,
             kube,
+            namespaces: vec![namespace.clone()],
             namespace,
             sim,
             clock: ManualClock::new(Timestamp::now()),
@@ -156,6 +164,18 @@ impl Arena {
         };
         arena.secret("twilio", &[("auth-token", AUTH_TOKEN)]).await;
         arena
+    }
+
+    /// Another namespace that an operator watches which is started after this, with Secret `twilio`.
+    pub async fn neighbour(&mut self, labels: &str) -> String {
+        let name = self.plane.create_namespace().await;
+        self.plane.kubectl_ok(&["label", "namespace", &name, labels]).await;
+        let token = format!("--from-literal=auth-token={AUTH_TOKEN}");
+        let secret = ["create", "secret", "generic", "twilio", &token, "--namespace", &name];
+        self.plane.kubectl_ok(&secret).await;
+        self.namespaces.push(name.clone());
+        grant(self.plane, &self.namespace, &self.namespaces).await;
+        name
     }
 
     /// Lets time run a hundred times as fast as it does.
@@ -198,7 +218,7 @@ impl Arena {
             settings,
         );
         let options = Options {
-            namespaces: vec![self.namespace.clone()],
+            namespaces: self.namespaces.clone(),
             secrets: SecretAccess::Watch,
             shutdown: Duration::from_secs(5),
         };

@@ -282,3 +282,79 @@ async fn a_suspended_connection_rests() {
     assert_eq!(stages.len(), 1, "{stages:?}");
     assert_eq!(stages[0].auth, OTHER_TOKEN);
 }
+
+#[tokio::test]
+async fn other_namespaces_go_as_far_as_they_may() {
+    let mut arena = Arena::still(READABLE).await;
+    arena.connect().await;
+    let near = arena.neighbour("team=login").await;
+    let far = arena.neighbour("team=other").await;
+    arena.start().await;
+    let reference = json!({"name": "authentik", "namespace": arena.namespace});
+    let apply = async |namespace: &str, name: &str, besides: Value| {
+        let mut spec = json!({
+            "connectionRef": reference, "fromNumber": "+15550100", "provider": "twilio", "adoptionPolicy": "Never",
+            "twilio": {"accountSid": SID, "authTokenSecretRef": {"name": "twilio", "key": "auth-token"}},
+        });
+        spec.as_object_mut()
+            .unwrap()
+            .extend(besides.as_object().unwrap().clone());
+        let stage = json!({
+            "apiVersion": "stages.authentik-operator.dev/v1alpha1", "kind": "AuthenticatorSMSStage",
+            "metadata": {"name": name, "namespace": namespace}, "spec": spec,
+        });
+        arena.plane.apply(&stage.to_string()).await;
+    };
+    apply(&near, "near", json!({})).await;
+    apply(&near, "adopts", json!({"adoptionPolicy": "IfMatch"})).await;
+    apply(&near, "forces", json!({"deletionPolicy": "ForceDelete"})).await;
+    apply(&far, "far", json!({})).await;
+
+    let all = |more: Value| {
+        let mut allowed = json!({"from": "All"});
+        allowed
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        allowed
+    };
+    let team = json!({"matchLabels": {"team": "login"}});
+    for (allowed, ready) in [
+        (json!({"from": "Same"}), vec![]),
+        (json!({"from": "Selector", "selector": team}), vec!["near"]),
+        (all(json!({})), vec!["near", "far"]),
+        (all(json!({"adoption": "IfMatch"})), vec!["near", "far", "adopts"]),
+        (
+            all(json!({"adoption": "Always", "forceDelete": true})),
+            vec!["near", "far", "adopts", "forces"],
+        ),
+        (json!({"from": "Same"}), vec![]),
+    ] {
+        edit(&arena, json!({"allowedNamespaces": null})).await;
+        edit(&arena, json!({ "allowedNamespaces": allowed })).await;
+        for (namespace, name) in [(&near, "near"), (&near, "adopts"), (&near, "forces"), (&far, "far")] {
+            let reason = if ready.contains(&name) {
+                "Available"
+            } else {
+                "ConnectionNotAllowed"
+            };
+            let wait = format!("--for=jsonpath={{.status.conditions[?(@.type==\"Ready\")].reason}}={reason}");
+            let arguments = [
+                "wait",
+                &wait,
+                "--timeout=20s",
+                "--namespace",
+                namespace,
+                &format!("aksms/{name}"),
+            ];
+            let waited = arena.plane.kubectl(&arguments).await;
+            assert!(waited.status.success(), "{allowed}: {name} is not {reason}: {waited:?}");
+        }
+    }
+    assert_eq!(arena.sim.count("POST", ""), 4);
+    assert_eq!(
+        arena.sim.stages().len(),
+        4,
+        "what is no longer allowed is left as it is"
+    );
+}
