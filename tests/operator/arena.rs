@@ -79,7 +79,7 @@ async fn plane() -> &'static ControlPlane {
         .get_or_init(async || {
             plane
                 .install_crds(&Path::new(env!("CARGO_MANIFEST_DIR")).join("crds"))
-                .await
+                .await;
         })
         .await;
     plane

@@ -120,178 +120,249 @@ async fn all_are_ready(arena: &Arena, names: &[String]) -> Vec<AuthenticatorSMSS
         .await
 }
 
-async fn a_crowd_costs_what_it_must(version: &str) {
-    let mut arena = crowd(version).await;
-    let all = names(CROWD);
-    let started = Instant::now();
-    let kubernetes = Kubernetes::of(&mut arena).await;
-    all_are_ready(&arena, &all).await;
-    let took = started.elapsed();
-    arena.quiet().await;
+/// The crowd and whoever keeps it.
+struct Crowd {
+    version: &'static str,
+    arena: Arena,
+    all: Vec<String>,
+    kubernetes: Kubernetes,
+}
 
-    // Creation.
-    let calls = arena.sim.calls();
-    let first_look_up = calls
-        .iter()
-        .position(|call| call.is_write() || call.path.contains("/flows/"))
-        .unwrap();
-    let start = calls[..first_look_up].len();
-    assert!(
-        start <= 10,
-        "{version}: {start} reads at a connection's start: {calls:?}"
-    );
-    assert_eq!(count(&calls, |call| call.method == "POST"), CROWD, "{version}");
-    let look_ups = |path: &str| count(&calls, |call| call.path.starts_with(path));
-    assert_eq!(look_ups("/flows/instances/"), 3, "{version}: one for each flow");
-    assert_eq!(look_ups("/propertymappings/"), 2, "{version}: one for each mapping");
-    assert_eq!(
-        count(&calls, |call| call.parameter("name").is_some() && call.path == STAGES),
-        0,
-        "{version}"
-    );
-    let reads = count(&calls, |call| !call.is_write());
-    assert!(reads <= 10 + 5 + PAGES, "{version}: {reads} reads");
-    let asked = kubernetes.take();
-    let of_stages: Vec<_> = writes(&asked)
-        .into_iter()
-        .filter(|call| call.contains("/authenticatorsmsstages/"))
-        .collect();
-    let status = of_stages.iter().filter(|call| call.ends_with("/status")).count();
-    assert_eq!(of_stages.len() - status, CROWD, "{version}: a finalizer each");
-    assert_eq!(status, 2 * CROWD, "{version}: the intent and the end, each");
-    println!(
-        "{version}: {CROWD} resources from start to ready in {took:?}, {start} reads at the start, {reads} in all"
-    );
-    assert!(took < Duration::from_secs(15), "{version}: {took:?}");
-    // How many use the connection is told at most every ten seconds.
-    arena.round().await;
-    kubernetes.take();
+impl Crowd {
+    async fn of(version: &'static str) -> Self {
+        let mut arena = crowd(version).await;
+        let all = names(CROWD);
+        let started = Instant::now();
+        let kubernetes = Kubernetes::of(&mut arena).await;
+        all_are_ready(&arena, &all).await;
+        let took = started.elapsed();
+        println!("{version}: {CROWD} resources from start to ready in {took:?}");
+        assert!(took < Duration::from_secs(15), "{version}: {took:?}");
+        arena.quiet().await;
+        Self {
+            version,
+            arena,
+            all,
+            kubernetes,
+        }
+    }
 
-    // Silence.
-    for _ in 0..5 {
+    /// What creating all of them costs.
+    async fn creation(&self) {
+        let Self {
+            version,
+            arena,
+            all: _,
+            kubernetes,
+        } = self;
+        let calls = arena.sim.calls();
+        let first_look_up = calls
+            .iter()
+            .position(|call| call.is_write() || call.path.contains("/flows/"))
+            .unwrap();
+        let start = calls[..first_look_up].len();
+        assert!(
+            start <= 10,
+            "{version}: {start} reads at a connection's start: {calls:?}"
+        );
+        assert_eq!(count(&calls, |call| call.method == "POST"), CROWD, "{version}");
+        let look_ups = |path: &str| count(&calls, |call| call.path.starts_with(path));
+        assert_eq!(look_ups("/flows/instances/"), 3, "{version}: one for each flow");
+        assert_eq!(look_ups("/propertymappings/"), 2, "{version}: one for each mapping");
+        assert_eq!(
+            count(&calls, |call| call.parameter("name").is_some() && call.path == STAGES),
+            0,
+            "{version}"
+        );
+        let reads = count(&calls, |call| !call.is_write());
+        assert!(reads <= 10 + 5 + PAGES, "{version}: {reads} reads");
+        let asked = kubernetes.take();
+        let of_stages: Vec<_> = writes(&asked)
+            .into_iter()
+            .filter(|call| call.contains("/authenticatorsmsstages/"))
+            .collect();
+        let status = of_stages.iter().filter(|call| call.ends_with("/status")).count();
+        assert_eq!(of_stages.len() - status, CROWD, "{version}: a finalizer each");
+        assert_eq!(status, 2 * CROWD, "{version}: the intent and the end, each");
+        println!("{version}: {start} reads at the start, {reads} in all");
+        // How many use the connection is told at most every ten seconds.
+        arena.round().await;
+        kubernetes.take();
+    }
+
+    /// Nothing happens, and nothing is asked but the lists.
+    async fn silence(&self) {
+        let Self {
+            version,
+            arena,
+            all: _,
+            kubernetes,
+        } = self;
+        for _ in 0..5 {
+            let seen = arena.sim.calls().len();
+            arena.round().await;
+            let calls = arena.sim.calls_after(seen);
+            let events = usize::from(*version == NEWEST);
+            assert_eq!(count(&calls, is_list), PAGES, "{version}: {calls:?}");
+            assert_eq!(
+                count(&calls, |call| call.path == "/events/events/"),
+                events,
+                "{version}: {calls:?}"
+            );
+            assert_eq!(calls.len(), PAGES + events, "{version}: {calls:?}");
+        }
+        assert_eq!(kubernetes.take(), [] as [String; 0], "{version}: nothing happens");
+    }
+
+    /// One field of one stage differs.
+    async fn a_drift(&self) {
+        let Self {
+            version,
+            arena,
+            all,
+            kubernetes,
+        } = self;
         let seen = arena.sim.calls().len();
+        let pk = arena.sim.stage_named(&all[17]).unwrap().pk;
+        arena.sim.edit(pk, |stage| stage.verify_only = true);
         arena.round().await;
         let calls = arena.sim.calls_after(seen);
-        let events = usize::from(version == NEWEST);
-        assert_eq!(count(&calls, is_list), PAGES, "{version}: {calls:?}");
+        let body = if *version == NEWEST {
+            json!({"verify_only": false, "auth": AUTH_TOKEN, "auth_password": ""})
+        } else {
+            json!({"verify_only": false})
+        };
+        let sent: Vec<_> = calls
+            .iter()
+            .filter(|call| call.is_write())
+            .map(|call| (call.path.clone(), call.body.clone()))
+            .collect();
+        assert_eq!(sent, [(format!("{STAGES}{pk}/"), body)], "{version}");
         assert_eq!(
-            count(&calls, |call| call.path == "/events/events/"),
-            events,
-            "{version}: {calls:?}"
+            count(&calls, |call| !call.is_write()
+                && !is_list(call)
+                && call.path != "/events/events/"),
+            0,
+            "{version}"
         );
-        assert_eq!(calls.len(), PAGES + events, "{version}: {calls:?}");
-    }
-    assert_eq!(kubernetes.take(), [] as [String; 0], "{version}: nothing happens");
-
-    // One drift.
-    let seen = arena.sim.calls().len();
-    let pk = arena.sim.stage_named(&all[17]).unwrap().pk;
-    arena.sim.edit(pk, |stage| stage.verify_only = true);
-    arena.round().await;
-    let calls = arena.sim.calls_after(seen);
-    let body = if version == NEWEST {
-        json!({"verify_only": false, "auth": AUTH_TOKEN, "auth_password": ""})
-    } else {
-        json!({"verify_only": false})
-    };
-    let sent: Vec<_> = calls
-        .iter()
-        .filter(|call| call.is_write())
-        .map(|call| (call.path.clone(), call.body.clone()))
-        .collect();
-    assert_eq!(sent, [(format!("{STAGES}{pk}/"), body)], "{version}");
-    assert_eq!(
-        count(&calls, |call| !call.is_write()
-            && !is_list(call)
-            && call.path != "/events/events/"),
-        0,
-        "{version}"
-    );
-    arena.round().await;
-    let asked = kubernetes.take();
-    assert_eq!(writes(&asked), [] as [&String; 0], "{version}: it is as it was");
-
-    // An edit of nothing that authentik holds, and one of nothing at all.
-    let seen = arena.sim.calls().len();
-    arena.edit_stage(&all[3], json!({"deletionPolicy": "Orphan"})).await;
-    arena.is(&all[3], "True", "Available").await;
-    let metadata = json!({"metadata": {"labels": {"team": "login"}, "annotations": {"note": "x"}}});
-    arena.edit::<AuthenticatorSMSStage>(&all[4], metadata).await;
-    arena.twilio(&all[5], besides(&arena, 5)).await;
-    arena
-        .edit_stage(&all[6], json!({"suspend": false, "deletionPolicy": "Delete"}))
-        .await;
-    arena.is(&all[6], "True", "Available").await;
-    arena.quiet().await;
-    assert!(!arena.sim.calls_after(seen).iter().any(Call::is_write), "{version}");
-    let asked = kubernetes.take();
-    let written = writes(&asked);
-    assert_eq!(
-        written.len(),
-        2,
-        "{version}: one status for each that has another generation: {written:?}"
-    );
-    assert!(
-        written.iter().all(|call| call.ends_with("/status")),
-        "{version}: {written:?}"
-    );
-
-    // A Secret that is written without another value, and one with another key.
-    let seen = arena.sim.calls().len();
-    arena.rotate("twilio", "unused", "x").await;
-    arena.rotate("twilio", "auth-token", &format!("{AUTH_TOKEN}\n")).await;
-    arena
-        .secret("barrier", &[("auth-token", "fedcba9876543210fedcba9876543210")])
-        .await;
-    let token = json!({"twilio": {"accountSid": SID, "authTokenSecretRef": {"name": "barrier", "key": "auth-token"}}});
-    arena.edit_stage(&all[7], token).await;
-    arena.is(&all[7], "True", "Available").await;
-    arena.quiet().await;
-    let calls = arena.sim.calls_after(seen);
-    assert_eq!(
-        count(&calls, Call::is_write),
-        1,
-        "{version}: that of the barrier: {calls:?}"
-    );
-    let asked = kubernetes.take();
-    let written = writes(&asked).len();
-    println!("{version}: a Secret of {CROWD} resources written twice without another value: {written} status writes");
-    assert!(written <= 2 * CROWD + 1, "{version}: {written}");
-
-    // A restart.
-    arena.round().await;
-    let before = resource_versions(&arena, &all).await;
-    arena.stop().await;
-    let seen = arena.sim.calls().len();
-    let started = Instant::now();
-    let kubernetes = Kubernetes::of(&mut arena).await;
-    arena
-        .sim
-        .wait_for_calls(PATIENCE, |calls| calls.len() > seen)
-        .await
-        .unwrap();
-    arena.quiet().await;
-    let took = started.elapsed();
-    let calls = arena.sim.calls_after(seen);
-    assert_eq!(count(&calls, |call| call.is_write()), 0, "{version}: {calls:?}");
-    assert!(
-        calls.len() <= 10 + 5 + PAGES,
-        "{version}: {} calls: {calls:?}",
-        calls.len()
-    );
-    for _ in 0..3 {
         arena.round().await;
+        let asked = kubernetes.take();
+        assert_eq!(writes(&asked), [] as [&String; 0], "{version}: it is as it was");
     }
-    let asked = kubernetes.take();
-    let written = writes(&asked);
-    assert_eq!(written, [] as [&String; 0], "{version}: {written:?}");
-    assert_eq!(count(&arena.sim.calls_after(seen), Call::is_write), 0, "{version}");
-    assert_eq!(resource_versions(&arena, &all).await, before, "{version}");
-    println!(
-        "{version}: a restart takes {took:?} and {} calls, {} of Kubernetes",
-        calls.len(),
-        asked.len()
-    );
+
+    /// Edits of nothing that authentik holds, and of nothing at all.
+    async fn edits_of_nothing(&self) {
+        let Self {
+            version,
+            arena,
+            all,
+            kubernetes,
+        } = self;
+        let seen = arena.sim.calls().len();
+        arena.edit_stage(&all[3], json!({"deletionPolicy": "Orphan"})).await;
+        arena.is(&all[3], "True", "Available").await;
+        let metadata = json!({"metadata": {"labels": {"team": "login"}, "annotations": {"note": "x"}}});
+        arena.edit::<AuthenticatorSMSStage>(&all[4], metadata).await;
+        arena.twilio(&all[5], besides(arena, 5)).await;
+        arena
+            .edit_stage(&all[6], json!({"suspend": false, "deletionPolicy": "Delete"}))
+            .await;
+        arena.is(&all[6], "True", "Available").await;
+        arena.quiet().await;
+        assert!(!arena.sim.calls_after(seen).iter().any(Call::is_write), "{version}");
+        let asked = kubernetes.take();
+        let written = writes(&asked);
+        assert_eq!(
+            written.len(),
+            2,
+            "{version}: one status for each that has another generation: {written:?}"
+        );
+        assert!(
+            written.iter().all(|call| call.ends_with("/status")),
+            "{version}: {written:?}"
+        );
+    }
+
+    /// A Secret that is written, with the value that is used as it was.
+    async fn a_secret_with_the_same_value(&self) {
+        let Self {
+            version,
+            arena,
+            all,
+            kubernetes,
+        } = self;
+        let seen = arena.sim.calls().len();
+        arena.rotate("twilio", "unused", "x").await;
+        arena.rotate("twilio", "auth-token", &format!("{AUTH_TOKEN}\n")).await;
+        arena
+            .secret("barrier", &[("auth-token", "fedcba9876543210fedcba9876543210")])
+            .await;
+        let token =
+            json!({"twilio": {"accountSid": SID, "authTokenSecretRef": {"name": "barrier", "key": "auth-token"}}});
+        arena.edit_stage(&all[7], token).await;
+        arena.is(&all[7], "True", "Available").await;
+        arena.quiet().await;
+        let calls = arena.sim.calls_after(seen);
+        assert_eq!(
+            count(&calls, Call::is_write),
+            1,
+            "{version}: that of the barrier: {calls:?}"
+        );
+        let asked = kubernetes.take();
+        let written = writes(&asked).len();
+        println!(
+            "{version}: a Secret of {CROWD} resources written twice without another value: {written} status writes"
+        );
+        assert!(written <= 2 * CROWD + 1, "{version}: {written}");
+    }
+
+    /// The operator starts anew, and finds all as it is to be.
+    async fn a_restart(&mut self) {
+        let version = self.version;
+        self.arena.round().await;
+        let before = resource_versions(&self.arena, &self.all).await;
+        self.arena.stop().await;
+        let seen = self.arena.sim.calls().len();
+        let started = Instant::now();
+        let kubernetes = Kubernetes::of(&mut self.arena).await;
+        self.arena
+            .sim
+            .wait_for_calls(PATIENCE, |calls| calls.len() > seen)
+            .await
+            .unwrap();
+        self.arena.quiet().await;
+        let took = started.elapsed();
+        let calls = self.arena.sim.calls_after(seen);
+        assert_eq!(count(&calls, Call::is_write), 0, "{version}: {calls:?}");
+        assert!(
+            calls.len() <= 10 + 5 + PAGES,
+            "{version}: {} calls: {calls:?}",
+            calls.len()
+        );
+        for _ in 0..3 {
+            self.arena.round().await;
+        }
+        let asked = kubernetes.take();
+        let written = writes(&asked);
+        assert_eq!(written, [] as [&String; 0], "{version}: {written:?}");
+        assert_eq!(count(&self.arena.sim.calls_after(seen), Call::is_write), 0, "{version}");
+        assert_eq!(resource_versions(&self.arena, &self.all).await, before, "{version}");
+        println!(
+            "{version}: a restart takes {took:?} and {} calls, {} of Kubernetes",
+            calls.len(),
+            asked.len()
+        );
+    }
+}
+
+async fn a_crowd_costs_what_it_must(version: &'static str) {
+    let mut crowd = Crowd::of(version).await;
+    crowd.creation().await;
+    crowd.silence().await;
+    crowd.a_drift().await;
+    crowd.edits_of_nothing().await;
+    crowd.a_secret_with_the_same_value().await;
+    crowd.a_restart().await;
 }
 
 async fn resource_versions(arena: &Arena, names: &[String]) -> Vec<Option<String>> {

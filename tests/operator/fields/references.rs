@@ -14,7 +14,7 @@ struct Source {
     sends: &'static [&'static str],
 }
 
-fn of_gateway(members: Value) -> Value {
+fn of_gateway(members: &Value) -> Value {
     let mut spec = json!({"url": GATEWAY});
     spec.as_object_mut()
         .unwrap()
@@ -64,7 +64,7 @@ const SOURCES: [Source; 6] = [
         name: "username",
         spec: |secret| {
             generic(
-                of_gateway(json!({"usernameSecretRef": secret})),
+                of_gateway(&json!({"usernameSecretRef": secret})),
                 json!({"auth_password": ""}),
             )
         },
@@ -76,7 +76,7 @@ const SOURCES: [Source; 6] = [
         name: "password",
         spec: |secret| {
             generic(
-                of_gateway(json!({"username": "sms", "passwordSecretRef": secret})),
+                of_gateway(&json!({"username": "sms", "passwordSecretRef": secret})),
                 json!({}),
             )
         },
@@ -87,7 +87,7 @@ const SOURCES: [Source; 6] = [
     Source {
         name: "token",
         spec: |secret| {
-            let bearer = of_gateway(json!({"authType": "bearer", "tokenSecretRef": secret}));
+            let bearer = of_gateway(&json!({"authType": "bearer", "tokenSecretRef": secret}));
             generic(bearer, json!({"auth_type": "bearer", "auth_password": ""}))
         },
         field: "auth",
@@ -211,7 +211,7 @@ async fn another_way_to_say_the_same_sends_nothing() {
                 ),
             ),
             (
-                generic(of_gateway(json!({"username": "sms"})), json!({})),
+                generic(of_gateway(&json!({"username": "sms"})), json!({})),
                 generic(
                     json!({"generic": {"urlSecretRef": same("url"), "usernameSecretRef": same("user")}}),
                     json!({}),
@@ -239,7 +239,7 @@ async fn another_way_to_say_the_same_sends_nothing() {
 async fn what_the_spec_has_no_field_for_is_put_right_too() {
     for version in [OLDEST, READABLE, NEWEST] {
         let (arena, _) = world(version).await;
-        let bearer = of_gateway(json!({"authType": "bearer", "tokenSecretRef": {"name": "gateway", "key": "token"}}));
+        let bearer = of_gateway(&json!({"authType": "bearer", "tokenSecretRef": {"name": "gateway", "key": "token"}}));
         let bearer = generic(
             bearer,
             json!({"auth_type": "bearer", "auth": "bearer-token", "auth_password": ""}),
