@@ -404,7 +404,8 @@ impl<'a> Work<'a> {
 
     async fn observe(&mut self, server: &Server, stage: &ValidStage) -> Result<Observed, Halt> {
         let now = self.context.clock.now();
-        let freshness = if self.forced.is_some() {
+        let refused = self.was_refused_the_name();
+        let freshness = if self.forced.is_some() || refused {
             Freshness::Live
         } else {
             Freshness::Snapshot
@@ -422,6 +423,11 @@ impl<'a> Work<'a> {
             );
         }
         match observe::by_name(server, &stage.name, freshness, now).await? {
+            // What the last try found out by a refused create is asked for this time.
+            None if refused && stage.management == ManagementPolicy::Full => {
+                let holder = observe::holder(server, &stage.name, now).await?;
+                Ok(holder.taken(&stage.name).map_or(Observed::Vacant, Observed::Taken))
+            }
             None => Ok(Observed::Vacant),
             Some(row) => {
                 let owner = self.context.claims().owner_of(row.pk, &self.record.uid());

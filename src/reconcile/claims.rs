@@ -95,12 +95,19 @@ impl Claims {
     }
 
     /// Records that a resource owns a stage now.
-    pub fn own(&mut self, uid: &str, connection: &ConnectionKey, pk: Uuid) {
+    ///
+    /// # Errors
+    /// Another resource does.
+    pub fn own(&mut self, uid: &str, connection: &ConnectionKey, pk: Uuid) -> Result<(), Rival> {
+        if let Some(rival) = self.owner_of(pk, uid) {
+            return Err(rival);
+        }
         if let Some(claim) = self.0.get_mut(uid) {
             claim.pk = Some(pk);
             claim.intent = None;
             claim.connection = Some(connection.clone());
         }
+        Ok(())
     }
 
     /// Forgets a resource that is gone.
@@ -123,14 +130,16 @@ impl Claims {
             .map(rival)
     }
 
-    /// The resource before which the one of `uid` has to stand back for a name on a connection.
+    /// The resource before which the one of `uid` has to stand back for a name on the server that all of these
+    /// connections lead to.
     #[must_use]
-    pub fn before(&self, uid: &str, connection: &ConnectionKey, name: &str) -> Option<Rival> {
+    pub fn before(&self, uid: &str, connections: &HashSet<ConnectionKey>, name: &str) -> Option<Rival> {
         let mine = self.0.get(uid)?;
         self.0
             .iter()
             .filter(|(other, claim)| {
-                other.as_str() != uid && claim.writes && claim.connection.as_ref() == Some(connection)
+                let there = claim.connection.as_ref().is_some_and(|key| connections.contains(key));
+                other.as_str() != uid && claim.writes && there
             })
             .filter(|(_, claim)| match &claim.intent {
                 Some(intended) => intended == name,
@@ -258,7 +267,7 @@ mod tests {
 
     fn winner(claims: &Claims, uid: &str) -> Option<String> {
         claims
-            .before(uid, &connection(), "sms")
+            .before(uid, &HashSet::from([connection()]), "sms")
             .map(|rival| rival.resource.name)
     }
 
@@ -267,6 +276,28 @@ mod tests {
         let all = claims(&[("b", claim("old", 1)), ("a", claim("young", 2))]);
         assert_eq!(winner(&all, "a").as_deref(), Some("old"));
         assert_eq!(winner(&all, "b"), None);
+    }
+
+    #[test]
+    fn two_connections_to_one_server_are_one_world_of_names() {
+        let second = ConnectionKey {
+            name: "second".into(),
+            ..connection()
+        };
+        let old = Claim {
+            connection: Some(second.clone()),
+            ..claim("old", 1)
+        };
+        let mut all = claims(&[("a", claim("young", 2)), ("b", old)]);
+        let on = |connections: &[&ConnectionKey]| connections.iter().copied().cloned().collect::<HashSet<_>>();
+        let rival = all.before("a", &on(&[&connection(), &second]), "sms").unwrap();
+        assert_eq!(rival.resource.name, "old");
+        assert_eq!(winner(&all, "a"), None, "another server");
+
+        let pk = Uuid::from_u128(1);
+        assert_eq!(all.own("a", &connection(), pk), Ok(()));
+        assert_eq!(all.own("a", &connection(), pk), Ok(()), "again");
+        assert_eq!(all.own("b", &second, pk).unwrap_err().resource.name, "young");
     }
 
     #[test]

@@ -67,10 +67,7 @@ pub(super) async fn settle(work: &mut Work<'_>, server: &Server, goal: &Goal) ->
         .ok()
         .map(|credentials| &credentials.account_sid);
     match find(work, server, &intent, account).await? {
-        Found::Ours(row) => {
-            created(work, server, &row, goal);
-            Ok(Some(Observed::Owned(row)))
-        }
+        Found::Ours(row) => Ok(Some(created(work, server, &row, goal)?)),
         Found::Foreign => {
             work.record.status.pending_create = None;
             Ok(None)
@@ -184,10 +181,7 @@ async fn post(work: &mut Work<'_>, server: &Server, goal: &Goal, first: bool) ->
     };
     let fields = goal.all_fields(&intent.name)?;
     match apply::create(work.context, server, &fields, &work.tag(Some(&intent.nonce))).await {
-        Created::Stage(row) => {
-            created(work, server, &row, goal);
-            Ok(Observed::Owned(row))
-        }
+        Created::Stage(row) => Ok(created(work, server, &row, goal)?),
         Created::NameTaken if first => {
             // A clean refusal proves the stage foreign: nothing of this intent was sent before.
             work.record.status.pending_create = None;
@@ -200,10 +194,7 @@ async fn post(work: &mut Work<'_>, server: &Server, goal: &Goal, first: bool) ->
                 .ok()
                 .map(|credentials| &credentials.account_sid);
             match find(work, server, &intent, account).await? {
-                Found::Ours(row) => {
-                    created(work, server, &row, goal);
-                    Ok(Observed::Owned(row))
-                }
+                Found::Ours(row) => Ok(created(work, server, &row, goal)?),
                 Found::Foreign | Found::Nothing => {
                     work.record.status.pending_create = None;
                     name_taken(work, server, &intent.name).await
@@ -220,9 +211,9 @@ async fn post(work: &mut Work<'_>, server: &Server, goal: &Goal, first: bool) ->
     }
 }
 
-fn created(work: &mut Work<'_>, server: &Server, row: &StageRow, goal: &Goal) {
+fn created(work: &mut Work<'_>, server: &Server, row: &StageRow, goal: &Goal) -> Result<Observed, Failure> {
     let again = work.record.status.origin.is_some();
-    work.own(server, row, Origin::Created);
+    work.own(server, row, Origin::Created)?;
     work.sent(server, row.pk, goal);
     tracing::info!(resource = %work.key, pk = %row.pk, "created the stage");
     if again {
@@ -236,6 +227,7 @@ fn created(work: &mut Work<'_>, server: &Server, row: &StageRow, goal: &Goal) {
             note,
         });
     }
+    Ok(Observed::Owned(row.clone()))
 }
 
 /// The name is taken by a stage that is not ours.
@@ -249,8 +241,6 @@ async fn name_taken(work: &Work<'_>, server: &Server, name: &str) -> Result<Obse
                 None => Observed::Unowned(row),
             })
         }
-        None => Ok(Observed::Taken(
-            observe::holder_of_another_kind(server, name, now).await?,
-        )),
+        None => Ok(Observed::Taken(observe::holder(server, name, now).await?.refused(name))),
     }
 }

@@ -136,7 +136,7 @@ async fn settle_intent(work: &mut Work<'_>, server: &Server) -> Result<(), Halt>
     create::same_server(&intent, server)?;
     match create::find(work, server, &intent, None).await? {
         Found::Ours(row) => {
-            work.own(server, &row, Origin::Created);
+            work.own(server, &row, Origin::Created)?;
             Ok(())
         }
         Found::Foreign => {

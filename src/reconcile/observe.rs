@@ -137,32 +137,68 @@ pub async fn by_name(
     Ok(row)
 }
 
-/// Who has a name that authentik says is taken, though no SMS stage has it.
-///
-/// # Errors
-/// A server that cannot be asked, or nobody: whoever had it has let go of it in between.
-pub async fn holder_of_another_kind(server: &Server, name: &str, now: Instant) -> Result<Failure, Failure> {
-    let taken = |by: &str| {
-        Failure::new(
-            Reason::NameConflict,
-            format!(
-                "{by} of authentik has the name {name:?}, and names are unique over all kinds of stages: choose another name"
+/// Who has a name that no SMS stage has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// A stage of this kind.
+    Kind(String),
+    /// A stage that the token may not see, if any.
+    Hidden,
+    /// Nobody.
+    Nobody,
+}
+
+impl Holder {
+    /// That the name is taken; none: it may be free.
+    #[must_use]
+    pub fn taken(&self, name: &str) -> Option<Failure> {
+        let Self::Kind(kind) = self else { return None };
+        Some(of_another_kind(kind, name))
+    }
+
+    /// Why authentik said that the name is taken.
+    #[must_use]
+    pub fn refused(&self, name: &str) -> Failure {
+        match self {
+            Self::Kind(kind) => of_another_kind(kind, name),
+            Self::Hidden => taken(
+                &format!("a stage that the token may not see (grant {VIEW_ANY} to see it)"),
+                name,
             ),
-        )
-    };
-    match server.client.any_stages_by_name(name).await {
-        Ok(stages) => match stages.first() {
-            Some(stage) => Ok(taken(&format!("a stage of another kind ({})", stage.meta_model_name))),
-            None => Err(Failure::new(
+            Self::Nobody => Failure::new(
                 Reason::ServerError,
                 format!(
                     "authentik says that the name {name:?} is taken, but shows no stage of that name: the operator tries again"
                 ),
-            )),
-        },
-        Err(Error::Forbidden { .. }) => Ok(taken(&format!(
-            "a stage that the token may not see (grant {VIEW_ANY} to see it)"
-        ))),
+            ),
+        }
+    }
+}
+
+fn of_another_kind(kind: &str, name: &str) -> Failure {
+    taken(&format!("a stage of another kind ({kind})"), name)
+}
+
+fn taken(by: &str, name: &str) -> Failure {
+    Failure::new(
+        Reason::NameConflict,
+        format!(
+            "{by} of authentik has the name {name:?}, and names are unique over all kinds of stages: choose another name"
+        ),
+    )
+}
+
+/// Looks among stages of all kinds for the one that has a name.
+///
+/// # Errors
+/// A server that cannot be asked.
+pub async fn holder(server: &Server, name: &str, now: Instant) -> Result<Holder, Failure> {
+    match server.client.any_stages_by_name(name).await {
+        Ok(stages) => Ok(stages
+            .into_iter()
+            .next()
+            .map_or(Holder::Nobody, |stage| Holder::Kind(stage.meta_model_name))),
+        Err(Error::Forbidden { .. }) => Ok(Holder::Hidden),
         Err(error) => Err(server.failure(&error, &format!("look for any stage named {name:?}"), VIEW_ANY, now)),
     }
 }

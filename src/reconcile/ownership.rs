@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::claims::Claim;
+use super::claims::{Claim, Rival};
 use super::observe::Observed;
 use super::record::Fenced;
 use super::server::Server;
@@ -17,8 +17,10 @@ impl Work<'_> {
             return Ok(observed);
         };
         self.stand_back(server)?;
+        // Before anything is waited for: another resource may be about to take over the same stage.
+        self.reserve(server, &row)?;
         self.record.take_finalizer().await?;
-        self.own(server, &row, Origin::Adopted);
+        self.own(server, &row, Origin::Adopted)?;
         let note = format!("taking over stage {:?} ({})", row.name, row.pk);
         self.record.notices.push(Notice {
             warning: false,
@@ -32,17 +34,26 @@ impl Work<'_> {
     }
 
     /// From now on this resource has this stage.
-    pub(super) fn own(&mut self, server: &Server, row: &StageRow, origin: Origin) {
+    ///
+    /// # Errors
+    /// `NameConflict` if another resource has it: it was there first, through another connection.
+    pub(super) fn own(&mut self, server: &Server, row: &StageRow, origin: Origin) -> Result<(), Failure> {
+        self.reserve(server, row)?;
         let status = &mut self.record.status;
         status.credentials.clear();
         status.stage = Some(status::stage_view(row, None));
         status.origin = Some(origin);
         status.pending_create = None;
         self.pin(server);
-        self.context.claims().own(&self.record.uid(), &server.key, row.pk);
         server.wrote(row.pk, Some(row.clone()), self.context.clock.now());
         server.showed_a_stage();
         self.pass.wake.push(Object::Connection(server.key.clone()));
+        Ok(())
+    }
+
+    fn reserve(&self, server: &Server, row: &StageRow) -> Result<(), Failure> {
+        let owned = self.context.claims().own(&self.record.uid(), &server.key, row.pk);
+        owned.map_err(|rival| plan::name_of_another(&row.name, &rival.resource, rival.deleting))
     }
 
     pub(super) fn pin(&mut self, server: &Server) {
@@ -65,10 +76,23 @@ impl Work<'_> {
     /// Whether another resource has the name before this one.
     pub(super) fn stand_back(&self, server: &Server) -> Result<(), Failure> {
         let name = self.wanted_name();
-        match self.context.claims().before(&self.record.uid(), &server.key, &name) {
+        match self.before(server, &name) {
             Some(rival) => Err(plan::name_of_another(&name, &rival.resource, rival.deleting)),
             None => Ok(()),
         }
+    }
+
+    fn before(&self, server: &Server, name: &str) -> Option<Rival> {
+        let connections = self.context.servers.leading_to(server);
+        self.context.claims().before(&self.record.uid(), &connections, name)
+    }
+
+    /// Whether the last pass found that somebody else has the name, and nothing was edited since.
+    pub(super) fn was_refused_the_name(&self) -> bool {
+        let generation = Some(self.record.generation());
+        status::ready(&self.record.status.conditions).is_some_and(|ready| {
+            ready.reason == Reason::NameConflict.as_str() && ready.observed_generation == generation
+        })
     }
 
     pub(super) fn wanted_name(&self) -> String {
@@ -91,7 +115,7 @@ impl Work<'_> {
         let Some(name) = changes.name.clone() else {
             return (changes, None);
         };
-        match self.context.claims().before(&self.record.uid(), &server.key, &name) {
+        match self.before(server, &name) {
             Some(rival) => {
                 let conflict = plan::name_of_another(&name, &rival.resource, rival.deleting);
                 (changes.without("name"), Some(conflict))

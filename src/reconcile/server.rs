@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::api::{AuthentikConnection, Reason};
-use crate::authentik::{Client, Error, Features, ServerVersion, Snapshot, StageRow};
+use crate::authentik::{Client, Endpoint, Error, Features, ServerVersion, Snapshot, StageRow};
 
 use super::breaker::Breaker;
 use super::lookups::Lookups;
@@ -334,6 +334,23 @@ impl Servers {
     #[must_use]
     pub fn last_good(&self, key: &ConnectionKey) -> Option<Arc<Server>> {
         self.entries().get(key).and_then(|entry| entry.last_good.clone())
+    }
+
+    /// The connections that lead to this server, as far as their URLs tell.
+    #[must_use]
+    pub fn leading_to(&self, server: &Server) -> HashSet<ConnectionKey> {
+        let leads_there = |entry: &Entry| {
+            Endpoint::try_from(entry.resource.spec.url.trim())
+                .is_ok_and(|endpoint| endpoint == *server.client.endpoint())
+        };
+        let mut keys = HashSet::from([server.key.clone()]);
+        keys.extend(
+            self.entries()
+                .iter()
+                .filter(|(_, entry)| leads_there(entry))
+                .map(|(key, _)| key.clone()),
+        );
+        keys
     }
 
     /// Every live server.
