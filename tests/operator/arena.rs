@@ -237,6 +237,32 @@ impl Arena {
         task.await.unwrap();
     }
 
+    /// Ends the operator as SIGKILL does: whatever it is doing is cut off where it is.
+    pub async fn crash(&mut self) {
+        let Running { stop: _, task } = self.operator.take().unwrap();
+        task.abort();
+        assert!(task.await.is_err_and(|end| end.is_cancelled()), "it ended by itself");
+    }
+
+    /// Waits until that many more complete rounds over all stages of authentik have begun.
+    pub async fn rounds(&self, count: usize) {
+        let is_round = |call: &&authentik_sim::Call| call.method == "GET" && call.parameter("ordering") == Some("pk");
+        let made = self.sim.calls().iter().filter(is_round).count();
+        self.sim
+            .wait_for_calls(PATIENCE, |calls| calls.iter().filter(is_round).count() >= made + count)
+            .await
+            .unwrap();
+    }
+
+    /// The calls that were to change something in authentik, oldest first.
+    pub fn writes(&self) -> Vec<authentik_sim::Call> {
+        self.sim
+            .calls()
+            .into_iter()
+            .filter(authentik_sim::Call::is_write)
+            .collect()
+    }
+
     /// The token's Secret and the connection.
     pub async fn connect(&self) {
         self.secret("authentik-token", &[("token", self.sim.admin_token())])
@@ -278,7 +304,8 @@ impl Arena {
         self.apply("AuthenticatorSMSStage", name, spec).await;
     }
 
-    async fn apply(&self, kind: &str, name: &str, spec: Value) {
+    /// Applies a resource of one of the two kinds.
+    pub async fn apply(&self, kind: &str, name: &str, spec: Value) {
         let api = self.dynamic(kind);
         let object = json!({
             "apiVersion": "stages.authentik-operator.dev/v1alpha1", "kind": kind,

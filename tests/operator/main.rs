@@ -4,6 +4,7 @@
 // A panic here is a failed test, and what was measured is told to whoever asks for it with `--nocapture`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+mod adoption;
 mod arena;
 mod budgets;
 mod fields;
