@@ -1,8 +1,9 @@
 //! Which resource has which stage: one owner for each, over all connections.
 //!
 //! ```text
-//!   holds a pk        keeps it, whatever others claim
-//!   holds none        the older claimant of a name has it; of one age, the smaller UID
+//!   holds a pk          keeps it, whatever others claim
+//!   has a name          keeps it, also while somebody else has renamed its stage in authentik
+//!   waits for a name    the older one has it first; of one age, the smaller UID
 //! ```
 
 use std::collections::{HashMap, HashSet};
@@ -29,6 +30,8 @@ pub struct Claim {
     pub name: String,
     /// The stage that it owns.
     pub pk: Option<Uuid>,
+    /// Whether that stage has the name that it wants, or had it before somebody else renamed it.
+    pub has_name: bool,
     /// An intent whose outcome is not known yet, under this name.
     pub intent: Option<String>,
     /// Whether it is being deleted.
@@ -63,6 +66,7 @@ impl Claim {
             connection: resolve::connection_key(spec, &resource.namespace, pinned, default_connection).ok(),
             name,
             pk: shown.filter(|_| origin.is_some()),
+            has_name: false,
             intent: status
                 .and_then(|status| status.pending_create.as_ref())
                 .map(|intent| intent.name.clone()),
@@ -72,6 +76,20 @@ impl Claim {
             deletes: deletion_policy(spec, origin == Some(Origin::Adopted)) != DeletionPolicy::Orphan,
             resource,
         }
+        .with(
+            shown.filter(|_| origin.is_some()),
+            status
+                .and_then(|status| status.stage.as_ref())
+                .map(|stage| stage.name.as_str()),
+        )
+    }
+
+    /// The same claim of a resource that owns this stage, which has that name.
+    #[must_use]
+    pub fn with(mut self, pk: Option<Uuid>, named: Option<&str>) -> Self {
+        self.has_name = pk.is_some() && named == Some(self.name.as_str());
+        self.pk = pk;
+        self
     }
 }
 
@@ -90,7 +108,10 @@ pub struct Claims(HashMap<String, Claim>);
 
 impl Claims {
     /// Records, or renews, what a resource claims.
-    pub fn put(&mut self, uid: &str, claim: Claim) {
+    pub fn put(&mut self, uid: &str, mut claim: Claim) {
+        let before = self.0.get(uid);
+        claim.has_name |= claim.pk.is_some()
+            && before.is_some_and(|before| before.has_name && before.pk == claim.pk && before.name == claim.name);
         self.0.insert(uid.to_owned(), claim);
     }
 
@@ -145,15 +166,10 @@ impl Claims {
                 Some(intended) => intended == name,
                 None => claim.name == name,
             })
-            // One that has a stage of another name yet may not rename it to a name that an older one waits for; one that
-            // has no stage and is on its way out will never make one.
-            .filter(|(_, claim)| claim.pk.is_some() || claim.intent.is_some() || !claim.deleting)
-            .filter(|(other, claim)| {
-                claim.pk.is_some()
-                    || claim.intent.is_some()
-                    || (claim.created_at, other.as_str()) < (mine.created_at, uid)
-            })
-            .min_by_key(|(other, claim)| (claim.pk.is_none(), claim.created_at, other.as_str().to_owned()))
+            // One that is on its way out asks for no name any more.
+            .filter(|(_, claim)| claim.has_name || claim.intent.is_some() || !claim.deleting)
+            .min_by_key(|(other, claim)| rank(other, claim))
+            .filter(|(other, claim)| rank(other, claim) < rank(uid, mine))
             .map(rival)
     }
 
@@ -221,6 +237,11 @@ impl Claims {
     }
 }
 
+/// The smaller has a name first: an order over all claimants, so that never two wait for each other.
+fn rank<'a>(uid: &'a str, claim: &Claim) -> (bool, bool, Timestamp, &'a str) {
+    (!claim.has_name, claim.intent.is_none(), claim.created_at, uid)
+}
+
 fn rival((_, claim): (&String, &Claim)) -> Rival {
     Rival {
         resource: claim.resource.clone(),
@@ -249,6 +270,7 @@ mod tests {
             connection: Some(connection()),
             name: "sms".into(),
             pk: None,
+            has_name: false,
             intent: None,
             deleting: false,
             watched: None,
@@ -311,6 +333,7 @@ mod tests {
     fn whoever_holds_the_stage_keeps_it_though_younger() {
         let holder = Claim {
             pk: Some(Uuid::from_u128(1)),
+            has_name: true,
             ..claim("holder", 9)
         };
         let all = claims(&[("a", claim("old", 1)), ("b", holder)]);
@@ -318,6 +341,40 @@ mod tests {
         assert_eq!(winner(&all, "b"), None);
         assert_eq!(all.owner_of(Uuid::from_u128(1), "a").unwrap().resource.name, "holder");
         assert_eq!(all.owner_of(Uuid::from_u128(1), "b"), None, "nobody is its own rival");
+    }
+
+    #[test]
+    fn of_those_who_wait_for_a_name_the_older_has_it_whether_or_not_it_has_a_stage() {
+        let renaming = |resource, second, pk| Claim {
+            pk: Some(Uuid::from_u128(pk)),
+            ..claim(resource, second)
+        };
+        let all = claims(&[
+            ("a", claim("old", 1)),
+            ("b", renaming("young", 2, 1)),
+            ("c", renaming("younger", 3, 2)),
+        ]);
+        assert_eq!(winner(&all, "a"), None, "somebody can go on");
+        assert_eq!(winner(&all, "b").as_deref(), Some("old"));
+        assert_eq!(winner(&all, "c").as_deref(), Some("old"));
+    }
+
+    #[test]
+    fn a_name_is_kept_while_somebody_else_has_renamed_the_stage() {
+        let pk = Some(Uuid::from_u128(1));
+        let mut all = claims(&[("a", claim("old", 1)), ("b", claim("holder", 9).with(pk, Some("sms")))]);
+        all.put("b", claim("holder", 9).with(pk, Some("renamed by hand")));
+        assert_eq!(winner(&all, "b"), None);
+        all.put(
+            "b",
+            Claim {
+                name: "other".into(),
+                ..claim("holder", 9)
+            }
+            .with(pk, Some("sms")),
+        );
+        all.put("b", claim("holder", 9).with(pk, Some("renamed by hand")));
+        assert_eq!(winner(&all, "b").as_deref(), Some("old"), "it had let go of the name");
     }
 
     #[test]

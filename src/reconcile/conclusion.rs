@@ -69,6 +69,7 @@ impl Work<'_> {
                 return self.end();
             }
         };
+        self.claim_again();
         self.record.conclude(self.context, &verdict);
         if let Some(forced) = self.forced.clone() {
             self.record.status.last_handled_reconcile_at = Some(forced.clone());

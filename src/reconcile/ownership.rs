@@ -127,8 +127,8 @@ impl Work<'_> {
     /// Records what the resource, as it is now, lays claim to.
     pub(super) fn claim_again(&self) {
         let default = self.context.settings.default_connection.as_ref();
-        let mut claim = Claim::of(&self.record.object, default);
-        claim.pk = self.owned_pk();
+        let named = self.record.status.stage.as_ref().map(|stage| stage.name.as_str());
+        let mut claim = Claim::of(&self.record.object, default).with(self.owned_pk(), named);
         claim.intent = self
             .record
             .status
