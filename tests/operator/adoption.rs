@@ -134,7 +134,7 @@ async fn a_stage_that_differs_is_refused_by_if_match_and_taken_over_by_always() 
             .all(|d| d.desired.is_none() && d.observed.is_none())
     );
     assert!(differing(&refused).contains(&"from_number"));
-    assert_eq!(arena.sim.stages(), [stage.clone()]);
+    assert_eq!(arena.sim.stages(), std::slice::from_ref(&stage));
 
     arena.edit_stage("sms", json!({"adoptionPolicy": "Always"})).await;
     let adopted = arena.is("sms", "True", "Available").await;
@@ -199,7 +199,11 @@ async fn to_begin_to_manage_an_observed_stage_is_an_adoption() {
     assert_eq!(shown_pk(&refused), None);
     arena.edit_stage("sms", json!({"adoptionPolicy": "IfMatch"})).await;
     arena.is("sms", "False", "NameConflict").await;
-    assert_eq!(arena.sim.stages(), [stage.clone()], "nothing has been written yet");
+    assert_eq!(
+        arena.sim.stages(),
+        std::slice::from_ref(&stage),
+        "nothing has been written yet"
+    );
     arena.edit_stage("sms", json!({"adoptionPolicy": "Always"})).await;
     let adopted = arena.is("sms", "True", "Available").await;
     assert_eq!(origin(&adopted), Some(Origin::Adopted));
@@ -459,6 +463,51 @@ async fn a_name_that_another_resource_has_holds_back_the_name_alone() {
     arena.is("sms", "True", "Available").await;
     assert_eq!(arena.sim.stages().len(), 1);
     assert_eq!(arena.sim.stages()[0].name, "other");
+}
+
+#[tokio::test]
+async fn a_name_that_another_resource_waits_for_is_restored_to_its_stage() {
+    let arena = Arena::new(READABLE).await;
+    for name in ["waiting", "sms"] {
+        arena.twilio(name, json!({})).await;
+        arena.is(name, "True", "Available").await;
+    }
+    arena.edit_stage("waiting", json!({"name": "sms"})).await;
+    arena.is("waiting", "False", "NameConflict").await;
+    let pk = arena.sim.stage_named("sms").unwrap().pk;
+    arena.sim.edit(pk, |stage| stage.name = "by hand".to_owned());
+    arena
+        .holds("the name of the spec", |state| {
+            state.stage_named("sms").filter(|stage| stage.pk == pk).map(|_| ())
+        })
+        .await;
+    arena.rounds(2).await;
+    arena.is("sms", "True", "Available").await;
+    arena.is("waiting", "False", "NameConflict").await;
+}
+
+#[tokio::test]
+async fn two_that_are_renamed_to_one_free_name_do_not_wait_for_each_other() {
+    let arena = Arena::new(READABLE).await;
+    for name in ["one", "two"] {
+        arena.twilio(name, json!({})).await;
+        arena.is(name, "True", "Available").await;
+    }
+    for name in ["one", "two"] {
+        arena.edit_stage(name, json!({"name": "free"})).await;
+    }
+    let renamed = arena
+        .holds("the new name", |state| {
+            state.stage_named("free").map(|stage| stage.pk.to_string())
+        })
+        .await;
+    let (winner, loser) = if shown_pk(&arena.get("one").await) == Some(&renamed) {
+        ("one", "two")
+    } else {
+        ("two", "one")
+    };
+    arena.is(winner, "True", "Available").await;
+    arena.is(loser, "False", "NameConflict").await;
 }
 
 #[tokio::test]
