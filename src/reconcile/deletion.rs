@@ -187,12 +187,13 @@ async fn delete(work: &mut Work<'_>, server: &Server, pk: Uuid) -> Result<(), Ha
             let failure = server.failure(&error, &doing, DELETE, now);
             // A server that protects devices has no better answer than an error.
             let devices = devices(work, server, pk).await.unwrap_or_default();
-            return Err(if devices == 0 {
-                failure
-            } else {
-                depended_on(work, vec![of_devices(devices)])
+            if devices > 0 {
+                return Err(depended_on(work, vec![of_devices(devices)]).into());
             }
-            .into());
+            if !server.features().deletes_devices_with_stage {
+                sees_devices(work, server).await?;
+            }
+            return Err(failure.into());
         }
     }
     server.wrote(pk, None, work.context.clock.now());
@@ -243,19 +244,7 @@ async fn look_for_dependents(work: &mut Work<'_>, server: &Server, row: &StageRo
     ));
 
     if server.features().deletes_devices_with_stage {
-        // The look at devices shows only what the token may see; this proves that it sees them.
-        let permission = if server.features().device_list_needs_superuser {
-            "a superuser's token (authentik before 2025.2 shows devices to nobody else)"
-        } else {
-            VIEW_DEVICES
-        };
-        let doing = format!("look for devices that users enrolled with stage {}", row.pk);
-        server
-            .client
-            .device_count()
-            .await
-            .map_err(|error| server.failure(&error, &doing, permission, now))?;
-        server.permitted(permission);
+        sees_devices(work, server).await?;
     }
     let devices = devices(work, server, row.pk).await?;
     if devices > 0 {
@@ -266,6 +255,23 @@ async fn look_for_dependents(work: &mut Work<'_>, server: &Server, row: &StageRo
         return Ok(());
     }
     Err(depended_on(work, dependents))
+}
+
+/// Whether the token sees devices at all: the look at what uses a stage leaves out what it may not see.
+async fn sees_devices(work: &Work<'_>, server: &Server) -> Result<(), Failure> {
+    let now = work.context.clock.now();
+    let permission = if server.features().device_list_needs_superuser {
+        "a superuser's token (authentik before 2025.2 shows devices to nobody else)"
+    } else {
+        VIEW_DEVICES
+    };
+    let doing = "look for devices that users enrolled with the stage";
+    server
+        .client
+        .device_count()
+        .await
+        .map(|_| ())
+        .map_err(|error| server.failure(&error, doing, permission, now))
 }
 
 fn dependent(kind: &str, names: impl Iterator<Item = String>) -> Option<Dependent> {
