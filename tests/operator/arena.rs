@@ -190,6 +190,13 @@ impl Arena {
         }));
     }
 
+    /// Lets time stand still.
+    pub fn stop_clock(&mut self) {
+        if let Some(ticker) = self.ticker.take() {
+            ticker.abort();
+        }
+    }
+
     /// Starts the operator, as its ServiceAccount.
     pub async fn start(&mut self) {
         let metrics = Arc::new(Metrics::new());

@@ -8,4 +8,5 @@ mod adoption;
 mod arena;
 mod budgets;
 mod fields;
+mod deletion;
 mod life;
