@@ -18,12 +18,13 @@ mod store;
 mod watches;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::api::{AuthenticatorSMSStage, AuthentikConnection, NamespacesFrom};
@@ -31,7 +32,8 @@ use crate::authentik;
 use crate::reconcile::claims::Claim;
 use crate::reconcile::connection::ConnectionMemory;
 use crate::reconcile::memory::Memory;
-use crate::reconcile::{ConnectionKey, Context, Object, ResourceKey};
+use crate::reconcile::server::State;
+use crate::reconcile::{ConnectionKey, Context, Failure, Object, ResourceKey};
 
 use events::Events;
 use health::Health;
@@ -81,6 +83,7 @@ struct Shared {
     connection_memories: Mutex<HashMap<String, Kept<ConnectionMemory>>>,
     events: Events,
     metrics: Arc<Metrics>,
+    passes_have_begun: AtomicBool,
 }
 
 /// Passes of one group at once, until its connection says otherwise.
@@ -89,7 +92,15 @@ const DEFAULT_PASSES: usize = 8;
 /// The loop of the queue goes round at least so often, and `/livez` fails when it does not.
 const BEAT: Duration = Duration::from_secs(10);
 
+/// A watch has ended, which it never should.
+#[derive(Debug, thiserror::Error)]
+#[error("a watch has ended, which it never should: start the operator again, and please report it with its log")]
+pub struct WatchEnded;
+
 /// Runs until `stop` ends, then lets passes that run come to their end.
+///
+/// # Errors
+/// If a watch ends before that.
 pub async fn run(
     context: Context,
     options: Options,
@@ -97,7 +108,7 @@ pub async fn run(
     metrics: Arc<Metrics>,
     health: Health,
     stop: impl Future<Output = ()> + Send,
-) {
+) -> Result<(), WatchEnded> {
     let queue = Queue::new(Arc::clone(&context.clock), DEFAULT_PASSES);
     let shared = Arc::new(Shared {
         context,
@@ -109,6 +120,7 @@ pub async fn run(
         connection_memories: Mutex::default(),
         events,
         metrics,
+        passes_have_begun: AtomicBool::new(false),
     });
     shared.sample_metrics();
     let stages_listed = health.expect("AuthenticatorSMSStages listed");
@@ -126,15 +138,13 @@ pub async fn run(
         namespaces.iter().cloned().map(Some).collect()
     };
     let mut watching = JoinSet::new();
-    let (stages, mut first_stages) = mpsc::channel(scopes.len());
-    let (connections, mut first_connections) = mpsc::channel(scopes.len());
+    let (mut first_stages, mut first_connections) = (Vec::new(), Vec::new());
     for scope in &scopes {
-        watching.spawn(watches::stages(Arc::clone(&shared), scope.clone(), stages.clone()));
-        watching.spawn(watches::connections(
-            Arc::clone(&shared),
-            scope.clone(),
-            connections.clone(),
-        ));
+        let ((stages, listed), (connections, connections_are_listed)) = (oneshot::channel(), oneshot::channel());
+        first_stages.push(listed);
+        first_connections.push(connections_are_listed);
+        watching.spawn(watches::stages(Arc::clone(&shared), scope.clone(), stages));
+        watching.spawn(watches::connections(Arc::clone(&shared), scope.clone(), connections));
         if secrets == SecretAccess::Watch {
             watching.spawn(watches::secrets(Arc::clone(&shared), scope.clone()));
         }
@@ -149,13 +159,9 @@ pub async fn run(
     let mut stop = std::pin::pin!(stop);
     // No pass before every resource that owns a stage is known: who has what decides who may have what.
     let known = async {
-        for _ in &scopes {
-            let _ = first_stages.recv().await;
-        }
+        futures::future::join_all(first_stages).await;
         stages_listed.set();
-        for _ in &scopes {
-            let _ = first_connections.recv().await;
-        }
+        futures::future::join_all(first_connections).await;
         connections_listed.set();
     };
     let mut known = std::pin::pin!(known);
@@ -163,13 +169,15 @@ pub async fn run(
         health.beat("queue", BEAT * 6);
         tokio::select! {
             () = &mut known => break,
-            () = &mut stop => return,
+            () = &mut stop => return Ok(()),
             () = shared.context.clock.sleep_until(shared.context.clock.now() + BEAT) => {}
         }
     }
     tracing::info!("watching; resources are being reconciled");
 
+    shared.passes_have_begun.store(true, Ordering::Release);
     let mut running = JoinSet::new();
+    let mut ended = Ok(());
     loop {
         health.beat("queue", BEAT * 6);
         tokio::select! {
@@ -182,7 +190,7 @@ pub async fn run(
             },
             Some(_) = running.join_next() => {}
             Some(_) = watching.join_next() => {
-                tracing::error!("a watch has ended, which it never should: the process ends, to be started anew");
+                ended = Err(WatchEnded);
                 break;
             }
             () = shared.context.clock.sleep_until(shared.context.clock.now() + BEAT) => {}
@@ -192,11 +200,12 @@ pub async fn run(
     shared.queue.close();
     watching.shutdown().await;
     tracing::info!(passes = running.len(), "stopping; passes that run come to their end");
-    let ended = async { while running.join_next().await.is_some() {} };
-    if tokio::time::timeout(shutdown, ended).await.is_err() {
+    let last = async { while running.join_next().await.is_some() {} };
+    if tokio::time::timeout(shutdown, last).await.is_err() {
         tracing::warn!(passes = running.len(), "passes that had not ended were cut off");
     }
     let _ = tokio::time::timeout(Duration::from_secs(2), shared.events.flush()).await;
+    ended
 }
 
 /// Where Secrets may not be watched: everybody reads theirs again, one after the other.
@@ -300,6 +309,21 @@ impl Shared {
         self.forget(&uid);
     }
 
+    /// A stage found its server out of order: the connection's own round is the probe that finds it in order again.
+    fn connection_may_be_out(&self, uid: &str) {
+        let connection = self
+            .context
+            .claims()
+            .get(uid)
+            .and_then(|claim| claim.connection.clone());
+        if let Some(key) = connection
+            && let Some(State::Ready(server)) = self.context.servers.state(&key)
+            && server.has_just_gone_out()
+        {
+            self.look_at(Object::Connection(key), Lane::Rest);
+        }
+    }
+
     /// A resource is gone: whoever waited for its name may have it, and its connection may go.
     fn forget(&self, uid: &str) {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
@@ -309,10 +333,11 @@ impl Shared {
         for resource in waiting {
             self.look_at(Object::Stage(resource), Lane::User);
         }
-        if let Some(connection) = claim.connection
-            && self.connections.get(&connection).is_some()
-        {
+        let Some(connection) = claim.connection else { return };
+        if self.connections.get(&connection).is_some() {
             self.look_at(Object::Connection(connection), Lane::Rest);
+        } else if self.context.claims().through(&connection).is_empty() {
+            self.context.servers.remove(&connection);
         }
     }
 
@@ -335,7 +360,11 @@ impl Shared {
     #[allow(clippy::needless_pass_by_value)] // as its sibling for stages
     fn has_invalid_connection(&self, key: &ConnectionKey, _: ObjectMeta) {
         tracing::warn!(connection = %key, "an AuthentikConnection is not of this version's schema: apply it anew");
-        self.connection_is_gone(key);
+        let failure = Failure::new(
+            crate::api::Reason::InvalidSpec,
+            "the spec is not of this version's schema: compare it with `kubectl explain authentikconnection.spec` and apply it anew",
+        );
+        self.context.servers.set(key, State::NotReady(failure));
     }
 
     fn connection_is_gone(&self, key: &ConnectionKey) {

@@ -205,7 +205,11 @@ pub async fn report(
     memory: &mut Memory,
     failure: Failure,
 ) -> Pass {
-    Work::new(context, object, memory).finish(Err(failure.into())).await
+    let mut work = Work::new(context, object, memory);
+    // What the pass wrote before it panicked, an intent or a key, must not be written over.
+    let outcome = work.begin_again().await;
+    let outcome = outcome.and_then(|()| Err(failure.into()));
+    work.finish(outcome).await
 }
 
 /// Whether what we wrote is newer than what the watch brought. resourceVersions of one resource grow.
@@ -247,9 +251,7 @@ impl<'a> Work<'a> {
 
     async fn begin_again(&mut self) -> Result<(), Halt> {
         self.record.read_again().await?;
-        let notices = std::mem::take(&mut self.record.notices);
         self.record = Record::new(self.context.kube.clone(), Arc::clone(&self.record.object));
-        self.record.notices = notices;
         Ok(())
     }
 
@@ -286,6 +288,7 @@ impl<'a> Work<'a> {
             }
             Err(halt) => return Err(halt),
         };
+        self.context.claims().admit(&self.record.uid());
         if let Some(failure) = server.refusal() {
             return Err(failure.into());
         }
@@ -298,6 +301,7 @@ impl<'a> Work<'a> {
         let was_ready = status::was_ready(&self.record.status.conditions, self.record.generation());
         let mut goal = resolve::goal(self.context, server, &self.key.namespace, stage, now).await;
         let mut resolved_again = false;
+        let mut sent: Vec<&'static str> = Vec::new();
         let mut held: Vec<Failure> = Vec::new();
         let settled = match stage.management {
             ManagementPolicy::Full => create::settle(self, server, &goal).await?,
@@ -321,17 +325,31 @@ impl<'a> Work<'a> {
                 Action::Refuse(failure) => return Err(failure.into()),
                 Action::Create => observed = create::create(self, server, &goal).await?,
                 Action::Adopt(_) => observed = self.adopt(server, observed).await?,
-                Action::Update(pk, changes) => {
-                    if let Some(pause) = self.contested(was_ready) {
-                        return Err(pause);
-                    }
-                    let (changes, conflict) = self.without_a_rivals_name(server, changes);
-                    held.extend(conflict);
-                    if changes.is_empty() {
+                Action::Update(pk, update) => {
+                    let (update, contested) = self.without_contested(update, was_ready);
+                    let (update, conflict) = self.without_a_rivals_name(server, update);
+                    held.extend(conflict.into_iter().chain(contested));
+                    if update.is_empty() {
                         held.extend(plan.held);
                         return self.settled(server, stage, &goal, &observed, held);
                     }
-                    let updated = apply::update(self.context, server, pk, changes, &self.tag(None)).await?;
+                    if update.changes.fields() == sent {
+                        let failure = Failure::new(
+                            Reason::Updating,
+                            format!(
+                                "authentik does not keep what it is sent in {}: the operator tries again",
+                                sent.join(", ")
+                            ),
+                        );
+                        return Err(failure.into());
+                    }
+                    sent = update.changes.fields();
+                    let updated = apply::update(self.context, server, pk, update, &self.tag(None)).await?;
+                    let Some(updated) = updated else {
+                        // Gone since the last round: look before anything else is done.
+                        observed = self.observe(server, stage).await?;
+                        continue;
+                    };
                     self.corrected(&updated.changed, &goal, was_ready);
                     if updated.changed.contains(&"auth") {
                         self.sent(server, pk, &goal);
@@ -362,13 +380,11 @@ impl<'a> Work<'a> {
                 }
             }
         }
-        Err(Halt::Working(
-            Verdict::working(
-                Reason::Updating,
-                "authentik does not keep what it is sent: the operator tries again",
-            ),
-            Duration::from_secs(5),
-        ))
+        Err(Failure::new(
+            Reason::Updating,
+            "the stage keeps changing in authentik: the operator tries again",
+        )
+        .into())
     }
 
     /// Nothing is left to do, or nothing that can be done.
@@ -381,7 +397,10 @@ impl<'a> Work<'a> {
         held: Vec<Failure>,
     ) -> Result<Verdict, Halt> {
         if stage.management == ManagementPolicy::Observe {
-            return Ok(observed_verdict(stage, observed, &self.record.status.drift));
+            return match held.into_iter().next() {
+                Some(failure) => Err(failure.into()),
+                None => Ok(observed_verdict(stage, observed, &self.record.status.drift)),
+            };
         }
         if let (Observed::Owned(row), Ok(credentials)) = (observed, &goal.credentials) {
             let refused = held.iter().any(|failure| failure.reason == Reason::Rejected);
@@ -395,7 +414,7 @@ impl<'a> Work<'a> {
             return Err(failure.into());
         }
         let interval = connection::sync_interval(self.context, &server.key).unwrap_or(connection::PROBE_INTERVAL);
-        self.memory.contest.quiet(interval, self.context.clock.now());
+        self.pass.next = self.memory.contest.quiet(interval, self.context.clock.now());
         Ok(Verdict::ready(
             Reason::Available,
             format!("stage {:?} is as declared", goal.name),
@@ -454,6 +473,8 @@ impl<'a> Work<'a> {
             Observed::Unowned(row) if stage.management == ManagementPolicy::Observe => view(row),
             // The key of a stage that is to be created again is kept until the new one is there.
             Observed::Gone => self.record.status.stage.take(),
+            // Not ours to forget: the token may have lost sight of it.
+            _ if self.record.status.origin.is_some() => self.record.status.stage.take(),
             Observed::Vacant | Observed::Unowned(_) | Observed::Taken(_) => None,
         };
         if stage.management == ManagementPolicy::Observe && self.record.status.origin.is_none() {

@@ -119,6 +119,9 @@ pub enum RunError {
     /// A signal handler.
     #[error("cannot listen for signals: {0}")]
     Signal(#[source] std::io::Error),
+    /// The controller.
+    #[error(transparent)]
+    Watch(#[from] controller::WatchEnded),
     /// Probes and metrics.
     #[error(transparent)]
     Serve(#[from] health::ServeError),
@@ -197,7 +200,7 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
     tokio::select! {
-        () = controller::run(context, options, events, metrics, health, stop) => {}
+        ended = controller::run(context, options, events, metrics, health, stop) => ended?,
         ended = probes => {
             // Only a failure ends it before it is told to.
             if let Ok(result) = ended {

@@ -4,15 +4,14 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Shared;
-use crate::api::{
-    AuthenticatorSMSStageStatus, DeletionPolicy, FIELD_MANAGER, GROUP, Origin, Reason, STAGE_FINALIZER, VERSION,
-};
+use crate::api::{FIELD_MANAGER, GROUP, Reason, STAGE_FINALIZER, VERSION};
 use crate::reconcile::status::{self, Verdict};
 use crate::reconcile::{Failure, Pass, ResourceKey, kubernetes};
 
@@ -40,40 +39,23 @@ pub(super) async fn report(shared: &Arc<Shared>, key: &ResourceKey) -> Pass {
         pass.next = Some(Duration::from_secs(30));
         return pass;
     };
-    let before: AuthenticatorSMSStageStatus = object
-        .data
-        .get("status")
-        .and_then(|status| serde_json::from_value(status.clone()).ok())
-        .unwrap_or_default();
-    let deleting = object.metadata.deletion_timestamp.is_some();
+    // Looked at as it is: what this version does not know must be neither lost nor overlooked.
+    let before = object.data.get("status").cloned().unwrap_or_else(|| json!({}));
+    let leaving = object.metadata.deletion_timestamp.is_some();
     let finalizers = object.metadata.finalizers.clone().unwrap_or_default();
-    if let Some(index) = finalizers
-        .iter()
-        .position(|finalizer| finalizer == STAGE_FINALIZER)
-        .filter(|_| deleting)
-    {
-        let orphan = object
-            .data
-            .pointer("/spec/deletionPolicy")
-            .and_then(|policy| policy.as_str())
-            == Some(&format!("{:?}", DeletionPolicy::Orphan));
-        let owns_nothing = before.origin.is_none() && before.pending_create.is_none();
-        if orphan || owns_nothing || before.origin == Some(Origin::Adopted) {
-            let ours = format!("/metadata/finalizers/{index}");
-            let patch = json!([{"op": "test", "path": ours, "value": STAGE_FINALIZER}, {"op": "remove", "path": ours}]);
-            if let Ok(patch) = serde_json::from_value(patch) {
-                let released = kubernetes::answer(api.patch(
-                    &key.name,
-                    &PatchParams::default(),
-                    &Patch::<DynamicObject>::Json(patch),
-                ))
-                .await;
-                pass.next = released.is_err().then_some(Duration::from_secs(5));
-                return pass;
-            }
-        }
+    let ours = finalizers.iter().position(|finalizer| finalizer == STAGE_FINALIZER);
+    if let Some(index) = ours.filter(|_| leaving && leaves_no_stage_behind(&object.data, &before)) {
+        let path = format!("/metadata/finalizers/{index}");
+        let patch = json!([{"op": "test", "path": path, "value": STAGE_FINALIZER}, {"op": "remove", "path": path}]);
+        let Ok(patch) = serde_json::from_value(patch) else {
+            return pass;
+        };
+        let params = PatchParams::default();
+        let released = kubernetes::answer(api.patch(&key.name, &params, &Patch::<DynamicObject>::Json(patch))).await;
+        pass.next = released.is_err().then_some(Duration::from_secs(5));
+        return pass;
     }
-    let failure = if deleting {
+    let failure = if leaving {
         Failure::new(
             Reason::DeletionBlocked,
             "the spec is not of this version's schema, so its policies cannot be read: apply a valid spec, or set \
@@ -87,15 +69,20 @@ pub(super) async fn report(shared: &Arc<Shared>, key: &ResourceKey) -> Pass {
              apply it anew",
         )
     };
+    let conditions: Vec<Condition> = before
+        .get("conditions")
+        .and_then(|told| serde_json::from_value(told.clone()).ok())
+        .unwrap_or_default();
     let generation = object.metadata.generation.unwrap_or_default();
-    let mut after = before.clone();
-    after.observed_generation = generation;
-    after.conditions = status::conditions(
-        &status::ours(&before.conditions),
+    let told = status::conditions(
+        &status::ours(&conditions),
         &Verdict::failed(&failure),
         generation,
         shared.context.clock.wall(),
     );
+    let mut after = before.clone();
+    after["observedGeneration"] = json!(generation);
+    after["conditions"] = json!(told);
     if before == after {
         return pass;
     }
@@ -112,7 +99,14 @@ pub(super) async fn report(shared: &Arc<Shared>, key: &ResourceKey) -> Pass {
     {
         pass.next = Some(Duration::from_secs(30));
     }
-    pass.notices
-        .extend(status::notice(&before.conditions, &after.conditions, failure.reason));
+    pass.notices.extend(status::notice(&conditions, &told, failure.reason));
     pass
+}
+
+/// Whether the resource may go without a look at authentik.
+fn leaves_no_stage_behind(object: &Value, status: &Value) -> bool {
+    let text = |pointer| object.pointer(pointer).and_then(Value::as_str);
+    let owns = status.get("origin").is_some() || status.get("pendingCreate").is_some();
+    let adopted = status.get("origin").and_then(Value::as_str) == Some("Adopted");
+    !owns || text("/spec/deletionPolicy") == Some("Orphan") || (adopted && text("/spec/deletionPolicy").is_none())
 }

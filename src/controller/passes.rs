@@ -115,6 +115,10 @@ async fn stage(shared: &Arc<Shared>, key: &ResourceKey, lane: Lane) -> (Pass, Ne
     }
     tell(shared, &reference, &pass.notices);
     let news = shared.stages.end(key, left);
+    if shared.stages.get(key).and_then(|stage| stage.uid()).as_deref() != Some(&uid) {
+        shared.forget(&uid);
+    }
+    shared.connection_may_be_out(&uid);
     (pass, news, panicked)
 }
 
@@ -161,6 +165,10 @@ async fn connection(shared: &Arc<Shared>, key: &ConnectionKey) -> (Pass, News, b
     }
     tell(shared, &reference, &pass.notices);
     let news = shared.connections.end(key, memory.latest());
+    if shared.connections.get(key).is_none() {
+        // It went while the pass ran, which may have declared it ready.
+        shared.context.servers.gone(key);
+    }
     (pass, news, panicked)
 }
 

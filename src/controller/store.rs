@@ -106,6 +106,11 @@ where
         .flatten()
         {
             let (object, ours) = object;
+            if ours && object.uid() != slot.object.uid() {
+                // The pass was about one that is gone; another has its name.
+                found = found.max(News::Other);
+                continue;
+            }
             if is_later(&*object, &*slot.object) {
                 // What is ours carries whatever users wrote before it.
                 found = found.max(match news(&*slot.object, &*object) {

@@ -15,7 +15,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 
 use super::Shared;
 use super::metrics::Watched;
@@ -118,12 +118,12 @@ fn is_within(scope: &Scope, namespace: &str) -> bool {
 }
 
 /// Watches stages; those that do not deserialize are told of, and stop no other.
-pub async fn stages(shared: Arc<Shared>, scope: Scope, complete: mpsc::Sender<()>) {
+pub async fn stages(shared: Arc<Shared>, scope: Scope, complete: oneshot::Sender<()>) {
     let listener = Ours {
         shared: Arc::clone(&shared),
         scope: scope.clone(),
         listed: HashSet::new(),
-        complete,
+        complete: Some(complete),
         has: Shared::has_stage,
         invalid: Shared::has_invalid_stage,
         gone: Shared::stage_is_gone,
@@ -143,12 +143,12 @@ pub async fn stages(shared: Arc<Shared>, scope: Scope, complete: mpsc::Sender<()
 }
 
 /// Watches connections; those that do not deserialize are told of, and stop no other.
-pub async fn connections(shared: Arc<Shared>, scope: Scope, complete: mpsc::Sender<()>) {
+pub async fn connections(shared: Arc<Shared>, scope: Scope, complete: oneshot::Sender<()>) {
     let listener = Ours {
         shared: Arc::clone(&shared),
         scope: scope.clone(),
         listed: HashSet::new(),
-        complete,
+        complete: Some(complete),
         has: Shared::has_connection,
         invalid: Shared::has_invalid_connection,
         gone: Shared::connection_is_gone,
@@ -172,7 +172,7 @@ struct Ours<K, T> {
     shared: Arc<Shared>,
     scope: Scope,
     listed: HashSet<K>,
-    complete: mpsc::Sender<()>,
+    complete: Option<oneshot::Sender<()>>,
     has: fn(&Shared, &K, Arc<T>),
     invalid: fn(&Shared, &K, ObjectMeta),
     gone: fn(&Shared, &K),
@@ -211,8 +211,10 @@ where
         for key in (self.absent)(&self.shared, &self.listed, &self.scope) {
             (self.gone)(&self.shared, &key);
         }
-        // Only the first of each watch is waited for.
-        let _ = self.complete.try_send(());
+        if let Some(complete) = self.complete.take() {
+            // Only the first list is waited for, and nobody waits when the process stops.
+            let _ = complete.send(());
+        }
     }
 }
 
@@ -245,8 +247,9 @@ pub async fn secrets(shared: Arc<Shared>, scope: Scope) {
             self.listed.insert(key.clone());
             let version = object.resource_version();
             let before = self.known.insert(key.clone(), version.clone());
-            // What the first list brings is read by the first passes anyway.
-            if !self.first && before != Some(version) {
+            // What the first list brings is read by the first passes anyway, unless they came before it.
+            let is_read = self.first && !self.shared.passes_have_begun.load(Ordering::Acquire);
+            if !is_read && before != Some(version) {
                 self.shared.secret_changed(&key.0, &key.1);
             }
         }

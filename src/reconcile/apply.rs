@@ -1,10 +1,13 @@
 //! Step 5: carries out one action in authentik. The only writer there.
 
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
 
 use crate::api::Reason;
 use crate::authentik::{Effect, Error, StageChanges, StageRow, WriteTag};
 
+use super::plan::Update;
 use super::server::Server;
 use super::{Context, Failure};
 
@@ -12,9 +15,6 @@ use super::{Context, Failure};
 pub const ADD: &str = "authentik_stages_authenticator_sms.add_authenticatorsmsstage";
 /// Permission to change a stage.
 pub const CHANGE: &str = "authentik_stages_authenticator_sms.change_authenticatorsmsstage";
-
-/// Fields that are changed together or not at all.
-const GROUP: [&str; 5] = ["provider", "account_sid", "auth_type", "auth", "auth_password"];
 
 /// What a create came to.
 #[allow(clippy::large_enum_variant)] // one at a time, and moved on at once
@@ -59,7 +59,9 @@ pub async fn create(context: &Context, server: &Server, fields: &StageChanges, t
             request_id,
         }) => {
             forget_references(server, fields).await;
-            Created::Nothing(rejected(&refused, request_id.as_deref()))
+            rejected(&refused, request_id.as_deref())
+                .pop()
+                .map_or(Created::NameTaken, Created::Nothing)
         }
         Err(error) => {
             let failure = server.failure(&error, &format!("create stage {name:?}"), ADD, now);
@@ -71,42 +73,41 @@ pub async fn create(context: &Context, server: &Server, fields: &StageChanges, t
     }
 }
 
-/// Sends a change; what authentik refuses is left out of a second try, so that it holds back nothing else.
+/// Sends a change; what authentik refuses is left out of a second try, so that it holds back nothing else. None: the
+/// stage is not there.
 ///
 /// # Errors
-/// A server that cannot be asked, or a stage that is gone.
+/// A server that cannot be asked.
 pub async fn update(
     context: &Context,
     server: &Server,
     pk: Uuid,
-    changes: StageChanges,
+    update: Update,
     tag: &WriteTag,
-) -> Result<Updated, Failure> {
+) -> Result<Option<Updated>, Failure> {
+    let changes = update.changes.clone();
     let refused = match send(context, server, pk, &changes, tag).await? {
         Sent::Row(row) => {
-            return Ok(Updated {
+            return Ok(Some(Updated {
                 row: Some(row),
                 changed: changes.fields(),
                 refused: Vec::new(),
                 stale_reference: false,
-            });
+            }));
         }
+        Sent::Gone => return Ok(None),
         Sent::Refused(refused) => refused,
     };
     let stale_reference = ["configure_flow", "mapping"]
         .iter()
         .any(|field| refused.fields.contains_key(*field))
         && forget_references(server, &changes).await;
-    let mut rest = changes.clone();
-    for field in changes.fields() {
-        if refused.fields.contains_key(field) {
-            let together: &[&str] = if GROUP.contains(&field) { &GROUP } else { &[field] };
-            for field in together {
-                rest = rest.without(field);
-            }
-        }
-    }
-    let none_was_ours = rest.fields().len() == changes.fields().len();
+    let refused_ours = changes
+        .fields()
+        .into_iter()
+        .filter(|field| refused.fields.contains_key(*field));
+    let rest = refused_ours.clone().fold(update, |rest, field| rest.without(field));
+    let none_was_ours = refused_ours.count() == 0;
     let mut updated = Updated {
         row: None,
         changed: Vec::new(),
@@ -114,43 +115,43 @@ pub async fn update(
         stale_reference,
     };
     if !rest.is_empty() && !none_was_ours {
-        match send(context, server, pk, &rest, tag).await? {
+        match send(context, server, pk, &rest.changes, tag).await? {
             Sent::Row(row) => {
                 updated.row = Some(row);
-                updated.changed = rest.fields();
+                updated.changed = rest.changes.fields();
             }
-            Sent::Refused(again) => updated.refused.extend(again.failures(&rest)),
+            Sent::Gone => return Ok(None),
+            Sent::Refused(again) => updated.refused.extend(again.failures(&rest.changes)),
         }
     }
-    Ok(updated)
+    Ok(Some(updated))
 }
 
 #[allow(clippy::large_enum_variant)] // one at a time, and moved on at once
 enum Sent {
     Row(StageRow),
     Refused(Refused),
+    Gone,
 }
 
 struct Refused {
-    fields: std::collections::BTreeMap<String, Vec<String>>,
+    fields: BTreeMap<String, Vec<String>>,
     request_id: Option<String>,
 }
 
 impl Refused {
-    /// One failure for a name that is taken, one for the rest.
+    /// One failure for each thing that a user has to mend.
     fn failures(&self, sent: &StageChanges) -> Vec<Failure> {
-        let mut rest = self.fields.clone();
+        let mut fields = self.fields.clone();
         let mut failures = Vec::new();
-        if rest.remove("name").is_some() {
+        if fields.remove("name").is_some() {
             let name = sent.name.clone().unwrap_or_default();
             failures.push(Failure::new(
                 Reason::NameConflict,
                 format!("authentik does not take the name {name:?}, since a stage has it or it is not a name; everything else is kept: choose another name"),
             ));
         }
-        if !rest.is_empty() {
-            failures.push(rejected(&rest, self.request_id.as_deref()));
-        }
+        failures.extend(rejected(&fields, self.request_id.as_deref()));
         failures
     }
 }
@@ -172,32 +173,52 @@ async fn send(
             Ok(Sent::Row(row))
         }
         Err(Error::Validation { fields, request_id }) => Ok(Sent::Refused(Refused { fields, request_id })),
+        Err(Error::NotFound { .. }) => {
+            server.answered();
+            server.wrote(pk, None, context.clock.now());
+            Ok(Sent::Gone)
+        }
         Err(error) => Err(server.failure(&error, &format!("change stage {pk}"), CHANGE, now)),
     }
 }
 
-/// authentik refused values: `Rejected` with its own words, by the field of the spec.
-fn rejected(refused: &std::collections::BTreeMap<String, Vec<String>>, request_id: Option<&str>) -> Failure {
-    let words: Vec<_> = refused
-        .iter()
-        .map(|(field, texts)| format!("{}: {}", spec_field(field), texts.join(" ")))
-        .collect();
+/// authentik refused values: what that means for each reference, and `Rejected` with its own words for the rest.
+fn rejected(refused: &BTreeMap<String, Vec<String>>, request_id: Option<&str>) -> Vec<Failure> {
     let request = request_id.map(|id| format!(" (request {id})")).unwrap_or_default();
-    let missing = |field: &str| refused.len() == 1 && refused.contains_key(field);
-    let (reason, remedy) = if missing("configure_flow") {
-        (Reason::FlowNotFound, "create the flow, or correct the reference")
-    } else if missing("mapping") {
+    let words = |field: &str| {
+        let texts = refused.get(field).map(|texts| texts.join(" ")).unwrap_or_default();
+        format!("{}: {texts}", spec_field(field))
+    };
+    let mut failures = Vec::new();
+    for (field, reason, remedy) in [
         (
+            "configure_flow",
+            Reason::FlowNotFound,
+            "create the flow, or correct the reference",
+        ),
+        (
+            "mapping",
             Reason::MappingNotFound,
             "create the webhook mapping, or correct the reference",
-        )
-    } else {
-        (Reason::Rejected, "correct the spec")
-    };
-    Failure::new(
-        reason,
-        format!("authentik refuses {}{request}: {remedy}", words.join("; ")),
-    )
+        ),
+    ] {
+        if refused.contains_key(field) {
+            failures.push(Failure::new(
+                reason,
+                format!("authentik refuses {}{request}: {remedy}", words(field)),
+            ));
+        }
+    }
+    let rest: Vec<_> = refused
+        .keys()
+        .filter(|field| !matches!(field.as_str(), "configure_flow" | "mapping"))
+        .map(|field| words(field))
+        .collect();
+    if !rest.is_empty() {
+        let message = format!("authentik refuses {}{request}: correct the spec", rest.join("; "));
+        failures.push(Failure::new(Reason::Rejected, message));
+    }
+    failures
 }
 
 /// Where a field of authentik stands in the spec.

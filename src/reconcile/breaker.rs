@@ -7,10 +7,15 @@ use super::Failure;
 /// Failures in a row after which nobody but the probe asks.
 const THRESHOLD: u32 = 5;
 
+/// Time between two requests to a server that does not answer.
+const PROBE: Duration = Duration::from_secs(60);
+
 /// What a connection's last answers say of its server.
 #[derive(Debug, Default)]
 pub struct Breaker {
     failures: u32,
+    last: Option<Instant>,
+    opened: bool,
     open: Option<Open>,
 }
 
@@ -29,8 +34,10 @@ impl Breaker {
     /// The server did not answer, or asked for a pause.
     pub fn failed(&mut self, failure: &Failure, now: Instant) {
         self.failures += 1;
+        self.last = Some(now);
         let until = failure.retry_after.map(|pause| now + pause);
         if self.failures >= THRESHOLD || until.is_some() {
+            self.opened |= self.open.is_none();
             self.open = Some(Open {
                 failure: failure.clone(),
                 until,
@@ -49,6 +56,20 @@ impl Breaker {
     pub fn probe_wait(&self, now: Instant) -> Option<Duration> {
         let until = self.open.as_ref()?.until?;
         until.checked_duration_since(now).filter(|wait| !wait.is_zero())
+    }
+
+    /// Whether a single request may go out all the same: the last one failed a while ago.
+    #[must_use]
+    pub fn lets_probe(&self, now: Instant) -> bool {
+        self.probe_wait(now).is_none()
+            && self
+                .last
+                .is_none_or(|last| now.saturating_duration_since(last) >= PROBE)
+    }
+
+    /// Whether it opened since this was last asked.
+    pub fn has_just_opened(&mut self) -> bool {
+        std::mem::take(&mut self.opened)
     }
 
     /// Whether it is open.

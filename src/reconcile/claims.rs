@@ -38,6 +38,8 @@ pub struct Claim {
     pub deleting: bool,
     /// A stage that it looks at without owning it.
     pub watched: Option<Uuid>,
+    /// Whether the connection's owner lets it: who only names a connection has no say in what happens there.
+    pub admitted: bool,
     /// Whether it would ever write: one that is suspended or only observes claims nothing.
     pub writes: bool,
     /// Whether deleting it would delete a stage.
@@ -72,6 +74,7 @@ impl Claim {
                 .map(|intent| intent.name.clone()),
             deleting: object.metadata.deletion_timestamp.is_some(),
             watched: shown.filter(|_| origin.is_none()),
+            admitted: false,
             writes: !spec.suspend && spec.management_policy == ManagementPolicy::Full,
             deletes: deletion_policy(spec, origin == Some(Origin::Adopted)) != DeletionPolicy::Orphan,
             resource,
@@ -110,9 +113,22 @@ impl Claims {
     /// Records, or renews, what a resource claims.
     pub fn put(&mut self, uid: &str, mut claim: Claim) {
         let before = self.0.get(uid);
+        claim.admitted |= claim.pk.is_some() || claim.intent.is_some();
+        claim.admitted |= claim
+            .connection
+            .as_ref()
+            .is_some_and(|key| key.namespace == claim.resource.namespace);
+        claim.admitted |= before.is_some_and(|before| before.admitted && before.connection == claim.connection);
         claim.has_name |= claim.pk.is_some()
             && before.is_some_and(|before| before.has_name && before.pk == claim.pk && before.name == claim.name);
         self.0.insert(uid.to_owned(), claim);
+    }
+
+    /// Records that the connection's owner lets a resource use it.
+    pub fn admit(&mut self, uid: &str) {
+        if let Some(claim) = self.0.get_mut(uid) {
+            claim.admitted = true;
+        }
     }
 
     /// Records that a resource owns a stage now.
@@ -160,7 +176,7 @@ impl Claims {
             .iter()
             .filter(|(other, claim)| {
                 let there = claim.connection.as_ref().is_some_and(|key| connections.contains(key));
-                other.as_str() != uid && claim.writes && there
+                other.as_str() != uid && claim.admitted && claim.writes && there
             })
             .filter(|(_, claim)| match &claim.intent {
                 Some(intended) => intended == name,
@@ -173,11 +189,11 @@ impl Claims {
             .map(rival)
     }
 
-    /// All stages that resources own or look at, through any connection.
+    /// All stages that resources own or look at through a connection.
     #[must_use]
-    pub fn managed(&self) -> HashSet<Uuid> {
-        self.0
-            .values()
+    pub fn managed(&self, connection: &ConnectionKey) -> HashSet<Uuid> {
+        self.through(connection)
+            .into_iter()
             .flat_map(|claim| [claim.pk, claim.watched])
             .flatten()
             .collect()
@@ -274,6 +290,7 @@ mod tests {
             intent: None,
             deleting: false,
             watched: None,
+            admitted: true,
             writes: true,
             deletes: true,
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::memory::Failing;
 use super::record::Fenced;
 use super::status::{self, Verdict};
-use super::{Halt, Pass, Work, failure};
+use super::{Failure, Halt, Object, Pass, Work, failure, resolve};
 use crate::api::Reason;
 
 impl Work<'_> {
@@ -25,6 +25,7 @@ impl Work<'_> {
     /// Writes what the pass came to, and says when to look again.
     pub(super) async fn finish(mut self, outcome: Result<Verdict, Halt>) -> Pass {
         let was_ready = status::was_ready(&self.record.status.conditions, self.record.generation());
+        let mut acted = true;
         let verdict = match outcome {
             Ok(verdict) if verdict.abnormal.is_some() => {
                 self.pass.failure = Some(verdict.reason);
@@ -41,10 +42,12 @@ impl Work<'_> {
                 verdict
             }
             Err(Halt::Failed(failure)) => {
+                acted = !failure::is_outage(failure.reason);
+                let failure = self.of_the_connection(failure);
                 self.pass.failure = Some(failure.reason);
                 self.pass.next = Some(self.retry(failure.reason, failure.retry_after));
                 let (failing_for, unwell_for) = self.failing_for();
-                let graced = was_ready && failure::has_grace(failure.reason) && self.forced.is_none();
+                let graced = was_ready && failure::has_grace(failure.reason);
                 if graced && unwell_for < status::GRACE {
                     let left = status::GRACE.saturating_sub(unwell_for);
                     self.pass.next = self.pass.next.map(|next| next.min(left));
@@ -71,7 +74,7 @@ impl Work<'_> {
         };
         self.claim_again();
         self.record.conclude(self.context, &verdict);
-        if let Some(forced) = self.forced.clone() {
+        if let Some(forced) = self.forced.clone().filter(|_| acted) {
             self.record.status.last_handled_reconcile_at = Some(forced.clone());
             self.memory.handled = Some(forced);
         }
@@ -81,7 +84,8 @@ impl Work<'_> {
             Err(Halt::Gone) => return self.end(),
             Err(halt) => {
                 tracing::warn!(resource = %self.key, ?halt, "cannot write the status");
-                self.pass.next = Some(Duration::from_secs(1));
+                let again = if matches!(halt, Halt::Again(_)) { 1 } else { 30 };
+                self.pass.next = Some(Duration::from_secs(again));
                 return self.end();
             }
         }
@@ -95,6 +99,27 @@ impl Work<'_> {
             self.pass.next.get_or_insert(Duration::from_secs(5));
         }
         self.end()
+    }
+
+    /// What turns out to be the connection's trouble is shown as that, and the connection is looked at.
+    fn of_the_connection(&mut self, failure: Failure) -> Failure {
+        let Some(pinned) = self
+            .context
+            .claims()
+            .get(&self.record.uid())
+            .and_then(|claim| claim.connection.clone())
+        else {
+            return failure;
+        };
+        if failure.reason == Reason::Forbidden || failure::is_of_the_connection(failure.reason) {
+            // An expired token and a missing right look alike to a stage.
+            self.context.servers.recheck(&pinned);
+            self.pass.wake.push(Object::Connection(pinned.clone()));
+        }
+        if failure::is_of_the_connection(failure.reason) {
+            return resolve::not_ready(&pinned, &failure);
+        }
+        failure
     }
 
     pub(super) fn end(mut self) -> Pass {

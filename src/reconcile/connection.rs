@@ -24,6 +24,12 @@ pub const PROBE_INTERVAL: Duration = Duration::from_secs(60);
 /// How often version and rights are read again while all is well.
 const CHECK_INTERVAL: Duration = Duration::from_secs(3600);
 
+/// Version and rights are looked at again, because a stage met what may be the connection's trouble, at most so often.
+const SUSPICION: Duration = Duration::from_secs(30);
+
+/// A round that misses many stages at once is repeated after this time.
+const AGREEMENT: Duration = Duration::from_secs(5);
+
 /// A change of `status.stages` alone waits this long, so that a crowd costs one write.
 const COUNT_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -36,6 +42,8 @@ pub struct ConnectionMemory {
     checked: Option<Instant>,
     needs: Needs,
     synced: Option<Instant>,
+    repeat: Option<Instant>,
+    lacking: Option<Failure>,
     failing: Option<Failing>,
     counted: Option<Instant>,
     told: Option<Told>,
@@ -129,11 +137,14 @@ impl Work<'_> {
             return Err(failure.not_before(Some(wait)).into());
         }
         let was_open = server.is_out();
-        self.check_and_sync(&server).await?;
+        let lacking = self.check_and_sync(&server).await?;
         if was_open {
             self.pass.wake.extend(sync::everybody(self.context, &self.key));
         }
         self.context.servers.set(&self.key, State::Ready(Arc::clone(&server)));
+        if self.memory.username.is_none() {
+            self.memory.username = check::username(&server).await;
+        }
         if leaving {
             let names: Vec<_> = holders.iter().take(16).map(ToString::to_string).collect();
             return Ok(Verdict::working(
@@ -146,6 +157,11 @@ impl Work<'_> {
                 ),
             ));
         }
+        // What one right is missing for is told here; what does not need it goes on.
+        if let Some(failure) = lacking {
+            self.pass.next = Some(PROBE_INTERVAL);
+            return Ok(Verdict::failed(&failure));
+        }
         Ok(Verdict::ready(
             Reason::Available,
             "the server answers and the token may do what is needed",
@@ -155,7 +171,13 @@ impl Work<'_> {
     /// The live server: the one there is if it is made of the same, else a new one.
     async fn server(&mut self) -> Result<Arc<Server>, Failure> {
         // A round costs no call to the API server: what has not changed is not read again.
-        let reread = self.context.servers.is_to_be_reread(&self.key) || self.memory.failing.is_some();
+        let generation = self.record.generation();
+        let edited = self
+            .memory
+            .server
+            .as_ref()
+            .is_some_and(|server| server.made_of.generation != generation);
+        let reread = self.context.servers.is_to_be_reread(&self.key) || edited || self.memory.failing.is_some();
         let check_due = self
             .memory
             .checked
@@ -179,63 +201,72 @@ impl Work<'_> {
         if verified == Some(&verified_with(&made_of)) {
             server.showed_a_stage();
         }
-        let server = Arc::new(server);
+        let server = Arc::new(match &self.memory.server {
+            Some(before) => server.after(before),
+            None => server,
+        });
         self.memory.server = Some(Arc::clone(&server));
         self.memory.checked = None;
         self.memory.synced = None;
+        self.memory.repeat = None;
+        self.memory.lacking = None;
+        self.memory.username = None;
         Ok(server)
     }
 
-    async fn check_and_sync(&mut self, server: &Server) -> Result<(), Failure> {
+    /// Looks at version and rights, and reads all stages, each if it is due. A right that only some stages need and
+    /// the token lacks is no obstacle to the others.
+    async fn check_and_sync(&mut self, server: &Server) -> Result<Option<Failure>, Failure> {
         let now = self.context.clock.now();
-        let forced = self.forced().is_some();
         let is_due =
             |at: Option<Instant>, every: Duration| at.is_none_or(|at| now.saturating_duration_since(at) >= every);
         let needs = self.needs();
-        let again = self.memory.failing.is_some() || forced || needs != self.memory.needs;
+        let suspected = self.context.servers.is_to_be_rechecked(&self.key) && is_due(self.memory.checked, SUSPICION);
+        let anew = self.memory.failing.is_some() || self.forced().is_some() || server.is_out();
         let interval = interval_of(&self.record.object.spec).unwrap_or(PROBE_INTERVAL);
-        let sync_due = forced
-            || self.memory.failing.is_some()
+        let sync_due = anew
+            || self.memory.repeat.is_some_and(|at| now >= at)
             || match interval {
                 Duration::ZERO => self.memory.synced.is_none(),
                 interval => is_due(self.memory.synced, jittered(interval, &self.record.uid())),
             };
-        let check_due = again || is_due(self.memory.checked, CHECK_INTERVAL);
-        if check_due {
-            self.memory.checked = None;
-        }
+        let check_due = anew
+            || suspected
+            || needs != self.memory.needs
+            || self.memory.lacking.is_some()
+            || is_due(self.memory.checked, CHECK_INTERVAL);
         // The round first: it finds a stage on which the right to change can be probed.
         if sync_due {
-            let round = sync::sync(self.context, server).await;
-            let round = match round {
+            let round = match sync::sync(self.context, server).await {
                 // Told apart from a missing right by the look at the version, which needs none.
                 Err(failure) if failure.reason == Reason::Forbidden => {
-                    check::check(self.context, server, Needs::default()).await?;
+                    check::version(self.context, server).await?;
                     server.lacks(super::observe::VIEW);
                     return Err(failure);
                 }
                 round => round?,
             };
             self.pass.wake.extend(round.wake);
-            self.memory.synced = if round.repeat { None } else { Some(now) };
-            if round.repeat {
-                self.pass.next = Some(Duration::from_secs(1));
-            }
+            self.memory.synced = Some(now);
+            self.memory.repeat = round.repeat.then(|| now + AGREEMENT);
         }
         if check_due {
-            self.memory.username = check::check(self.context, server, needs).await?;
+            self.memory.checked = None;
+            self.memory.lacking = check::check(self.context, server, needs).await?;
             self.memory.checked = Some(now);
             self.memory.needs = needs;
         }
-        Ok(())
+        Ok(self.memory.lacking.clone())
     }
 
     fn needs(&self) -> Needs {
         let claims = self.context.claims();
         let through = claims.through(&self.key);
         Needs {
-            writes: through.iter().any(|claim| claim.writes),
-            deletes: through.iter().any(|claim| claim.writes && claim.deletes),
+            writes: through.iter().any(|claim| claim.admitted && claim.writes),
+            deletes: through
+                .iter()
+                .any(|claim| claim.admitted && claim.writes && claim.deletes),
         }
     }
 
@@ -258,14 +289,14 @@ impl Work<'_> {
             }
             Err(Halt::Failed(failure)) => {
                 self.pass.failure = Some(failure.reason);
-                self.context.servers.set(&self.key, State::NotReady(failure.clone()));
                 let (delay, unwell_for) = self.retry(&failure);
                 self.pass.next = Some(delay);
                 if was_ready && failure::has_grace(failure.reason) && unwell_for < status::GRACE && forced.is_none() {
-                    self.tell_stages(&Verdict::failed(&failure));
+                    // A blip: the stages meet it themselves, if they have anything to ask, and have a grace of their own.
                     self.pass.next = Some(delay.min(status::GRACE.saturating_sub(unwell_for)));
                     return self.end();
                 }
+                self.context.servers.set(&self.key, State::NotReady(failure.clone()));
                 Verdict::failed(&failure)
             }
             Err(Halt::Gone) => return self.pass,
@@ -306,7 +337,7 @@ impl Work<'_> {
         let open = self.memory.server.as_ref().is_some_and(|server| server.is_out());
         let probe = interval_of(&self.record.object.spec).filter(|interval| !interval.is_zero());
         let delay = if open {
-            delay.max(probe.unwrap_or(PROBE_INTERVAL))
+            delay.max(probe.unwrap_or(PROBE_INTERVAL).min(PROBE_INTERVAL))
         } else {
             delay
         };
@@ -318,6 +349,9 @@ impl Work<'_> {
     fn next_round(&self, now: Instant) -> Option<Duration> {
         if self.record.object.spec.suspend {
             return None;
+        }
+        if let Some(at) = self.memory.repeat {
+            return Some(at.saturating_duration_since(now));
         }
         let interval = interval_of(&self.record.object.spec).filter(|interval| !interval.is_zero());
         let Some(interval) = interval else {
@@ -357,7 +391,14 @@ impl Work<'_> {
         if forced.is_some() {
             status.last_handled_reconcile_at = forced;
         }
-        let stages = i64::try_from(self.context.claims().through(&self.key).len()).unwrap_or(i64::MAX);
+        let stages = self
+            .context
+            .claims()
+            .through(&self.key)
+            .iter()
+            .filter(|claim| claim.admitted)
+            .count();
+        let stages = i64::try_from(stages).unwrap_or(i64::MAX);
         if stages == status.stages {
             return;
         }
@@ -371,6 +412,39 @@ impl Work<'_> {
         } else {
             self.pass.next = Some(self.pass.next.map_or(COUNT_INTERVAL, |next| next.min(COUNT_INTERVAL)));
         }
+    }
+}
+
+/// Puts the finalizer on a connection that a stage is about to depend on, unless it is there.
+///
+/// # Errors
+/// `ConnectionNotReady` for one that is on its way out; [`Halt::Again`] if it changed since it was read.
+pub async fn hold(context: &Context, key: &ConnectionKey) -> Result<(), Halt> {
+    let Some(object) = context.servers.resource(key) else {
+        return Err(super::server::not_found(key).into());
+    };
+    let mut record = Record::new(context.kube.clone(), object);
+    if record.is_leaving() {
+        let message = format!("AuthentikConnection {key} is being deleted: nothing new is created through it");
+        return Err(Failure::new(Reason::ConnectionNotReady, message).into());
+    }
+    if record.has_finalizer() {
+        return Ok(());
+    }
+    let held = match record.take_finalizer().await {
+        Err(Halt::Again(_)) => {
+            record.read_again().await?;
+            record.take_finalizer().await
+        }
+        held => held,
+    };
+    match held {
+        Ok(()) => {
+            context.servers.put(key, record.object);
+            Ok(())
+        }
+        Err(Halt::Gone) => Err(super::server::not_found(key).into()),
+        Err(halt) => Err(halt),
     }
 }
 

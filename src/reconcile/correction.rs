@@ -5,41 +5,46 @@ use uuid::Uuid;
 use super::goal::{Credentials, Goal};
 use super::memory::Contest;
 use super::observe::Observed;
-use super::plan::Policy;
+use super::plan::{Policy, Update};
 use super::server::Server;
-use super::status::{Notice, Verdict};
+use super::status::Notice;
 use super::validate::ValidStage;
-use super::{Halt, Work};
+use super::{Failure, Work};
 use crate::api::Reason;
 
 impl Work<'_> {
-    pub(super) fn contested(&mut self, was_ready: bool) -> Option<Halt> {
+    /// Leaves out what somebody else keeps changing back; everything else goes on.
+    pub(super) fn without_contested(&mut self, update: Update, was_ready: bool) -> (Update, Option<Failure>) {
         let edited = self.record.status.observed_generation != self.record.generation();
         if edited || self.forced.is_some() {
             self.memory.contest = Contest::default();
-            return None;
+            return (update, None);
         }
-        if !was_ready && !self.memory.contest.is_on() {
-            return None;
-        }
-        let left = self.memory.contest.pause(self.context.clock.now())?;
-        let fields: Vec<_> = self
-            .record
-            .status
-            .drift
-            .iter()
-            .map(|drift| drift.field.clone())
+        let Some((fields, left)) = self.memory.contest.held_back(self.context.clock.now()) else {
+            return (update, None);
+        };
+        let changed = update.changes.fields();
+        let held: Vec<_> = fields
+            .into_iter()
+            .filter(|field| changed.contains(&field.as_str()))
             .collect();
-        let verdict = Verdict::working(
+        if held.is_empty() || !(was_ready || self.memory.contest.is_on()) {
+            return (update, None);
+        }
+        let failure = Failure::new(
             Reason::Contested,
             format!(
                 "{} was corrected three times in ten minutes and is changed back each time: find the other writer in \
                  authentik's audit log (a blueprint, Terraform, a person), or set managementPolicy to Observe; the \
                  operator corrects it more and more seldom",
-                fields.join(", ")
+                held.join(", ")
             ),
-        );
-        Some(Halt::Working(verdict, left))
+        )
+        .not_before(Some(left));
+        (
+            held.iter().fold(update, |update, field| update.without(field)),
+            Some(failure),
+        )
     }
 
     /// Tells of a change, and counts it if it was a correction of what somebody else did.
@@ -81,6 +86,38 @@ impl Work<'_> {
             reason: Reason::Updating,
             note,
         });
+    }
+
+    /// Remembers that authentik refused to create this.
+    pub(super) fn refused(&mut self, goal: &Goal, failure: &Failure) {
+        if failure.reason == Reason::Rejected
+            && let (Ok(fields), Ok(credentials)) = (goal.intended(), &goal.credentials)
+        {
+            let sent = credentials.fingerprint(&self.context.fingerprints);
+            self.memory.refused = Some((format!("{:?} {fields:?}", goal.name), sent, failure.clone()));
+        }
+    }
+
+    /// What authentik refused is not sent again before something is different.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(super) fn was_refused_before(&mut self, goal: &Goal) -> Result<(), Failure> {
+        let Some((fields, sent, failure)) = self.memory.refused.take().filter(|_| self.forced.is_none()) else {
+            return Ok(());
+        };
+        let same = goal
+            .intended()
+            .is_ok_and(|now| format!("{:?} {now:?}", goal.name) == fields)
+            && goal
+                .credentials
+                .as_ref()
+                .is_ok_and(|now| now.fingerprint(&self.context.fingerprints) == sent);
+        if same {
+            self.memory.refused = Some((fields, sent, failure.clone()));
+            return Err(failure);
+        }
+        Ok(())
     }
 
     /// From now on these credentials are known to be in authentik.

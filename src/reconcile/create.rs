@@ -10,7 +10,7 @@
 //! authentik's stage has no field for an owner, but its name is unique. So an intent is finished under its own name,
 //! whatever the spec says by then; a POST that takes effect late can only find its own name taken, or be found.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -20,12 +20,13 @@ use crate::api::{Origin, PendingCreate, Reason};
 use crate::authentik::{Error, StageRow};
 
 use super::apply::{self, Created};
+use super::connection::check::VIEW_EVENTS;
 use super::goal::{Goal, is_intended};
 use super::observe::{self, Freshness, Observed};
 use super::record::Fenced;
 use super::server::Server;
 use super::status::{Notice, Verdict};
-use super::{Failure, Halt, Work};
+use super::{Failure, Halt, Work, connection};
 
 /// After this time, or twice the connection's time-out if that is longer, a POST takes effect no more.
 const LATEST_EFFECT: Duration = Duration::from_secs(60);
@@ -33,6 +34,8 @@ const LATEST_EFFECT: Duration = Duration::from_secs(60);
 /// Creates the stage.
 pub(super) async fn create(work: &mut Work<'_>, server: &Server, goal: &Goal) -> Result<Observed, Halt> {
     work.stand_back(server)?;
+    work.was_refused_before(goal)?;
+    connection::hold(work.context, &server.key).await?;
     let fields = goal.intended()?;
     work.record.take_finalizer().await?;
     work.record.status.pending_create = Some(PendingCreate {
@@ -61,12 +64,7 @@ pub(super) async fn settle(work: &mut Work<'_>, server: &Server, goal: &Goal) ->
         return Ok(None);
     };
     same_server(&intent, server)?;
-    let account = goal
-        .credentials
-        .as_ref()
-        .ok()
-        .map(|credentials| &credentials.account_sid);
-    match find(work, server, &intent, account).await? {
+    match find(work, server, &intent).await? {
         Found::Ours(row) => Ok(Some(created(work, server, &row, goal)?)),
         Found::Foreign => {
             work.record.status.pending_create = None;
@@ -77,6 +75,11 @@ pub(super) async fn settle(work: &mut Work<'_>, server: &Server, goal: &Goal) ->
                 return Err(failure.clone().into());
             }
             if goal.intended()? == intent.fields {
+                // From now on this try is the last that may take effect late.
+                if let Some(pending) = &mut work.record.status.pending_create {
+                    pending.started_at = Time(work.context.clock.wall());
+                }
+                work.record.write_status(Fenced::Yes).await?;
                 return post(work, server, goal, false).await.map(Some);
             }
             if let Some(left) = effect_still_possible(&intent, server, work.context.clock.wall()) {
@@ -105,12 +108,7 @@ pub(super) enum Found {
 }
 
 /// Looks for the stage of an intent.
-pub(super) async fn find(
-    work: &Work<'_>,
-    server: &Server,
-    intent: &PendingCreate,
-    account: Option<&secrecy::SecretString>,
-) -> Result<Found, Failure> {
+pub(super) async fn find(work: &Work<'_>, server: &Server, intent: &PendingCreate) -> Result<Found, Failure> {
     let now = work.context.clock.now();
     let Some(row) = observe::by_name(server, &intent.name, Freshness::Live, now).await? else {
         return Ok(Found::Nothing);
@@ -119,28 +117,28 @@ pub(super) async fn find(
     if owner.is_some() {
         return Ok(Found::Foreign);
     }
-    let ours = match written_by(server, row.pk).await {
+    let ours = match written_by(server, row.pk, now).await? {
         Some(user_agent) => user_agent.contains(&intent.nonce),
-        None => is_intended(&row, &intent.fields, account),
+        None => is_intended(&row, &intent.fields),
     };
     Ok(if ours { Found::Ours(row) } else { Found::Foreign })
 }
 
 /// User-Agent of the request that created a stage, where the audit log tells.
-async fn written_by(server: &Server, pk: Uuid) -> Option<String> {
+async fn written_by(server: &Server, pk: Uuid, now: Instant) -> Result<Option<String>, Failure> {
     if !server.may_view_events() {
-        return None;
+        return Ok(None);
     }
     match server.client.newest_stage_events("model_created", Some(pk), 1).await {
-        Ok(events) => events
+        Ok(events) => Ok(events
             .into_iter()
             .find(|event| event.model_pk == Some(pk))
-            .map(|event| event.user_agent),
+            .map(|event| event.user_agent)),
         Err(Error::Forbidden { .. }) => {
             server.set_may_view_events(false);
-            None
+            Ok(None)
         }
-        Err(_) => None,
+        Err(error) => Err(server.failure(&error, &format!("read who created stage {pk}"), VIEW_EVENTS, now)),
     }
 }
 
@@ -187,23 +185,17 @@ async fn post(work: &mut Work<'_>, server: &Server, goal: &Goal, first: bool) ->
             work.record.status.pending_create = None;
             name_taken(work, server, &intent.name).await
         }
-        Created::NameTaken => {
-            let account = goal
-                .credentials
-                .as_ref()
-                .ok()
-                .map(|credentials| &credentials.account_sid);
-            match find(work, server, &intent, account).await? {
-                Found::Ours(row) => Ok(created(work, server, &row, goal)?),
-                Found::Foreign | Found::Nothing => {
-                    work.record.status.pending_create = None;
-                    name_taken(work, server, &intent.name).await
-                }
+        Created::NameTaken => match find(work, server, &intent).await? {
+            Found::Ours(row) => Ok(created(work, server, &row, goal)?),
+            Found::Foreign | Found::Nothing => {
+                work.record.status.pending_create = None;
+                name_taken(work, server, &intent.name).await
             }
-        }
+        },
         Created::Nothing(failure) => {
             if first {
                 work.record.status.pending_create = None;
+                work.refused(goal, &failure);
             }
             Err(failure.into())
         }

@@ -75,13 +75,14 @@ fn owns_anything(work: &Work<'_>) -> bool {
 
 async fn release(work: &mut Work<'_>) -> Result<Verdict, Halt> {
     work.record.release_finalizer().await?;
-    work.context.claims().remove(&work.record.uid());
     Err(Halt::Gone)
 }
 
 /// How to talk to the server: if the connection, or its token, went first, as it was when it last could be used.
 fn server(work: &Work<'_>, key: &ConnectionKey) -> Result<Arc<Server>, Halt> {
     let state = work.context.servers.state(key);
+    let now = work.context.clock.now();
+    let is_ready = matches!(state, Some(State::Ready(_)));
     let server = match state {
         Some(State::Ready(server)) => server,
         Some(State::Unchecked) => return Err(Halt::Later),
@@ -101,7 +102,13 @@ fn server(work: &Work<'_>, key: &ConnectionKey) -> Result<Arc<Server>, Halt> {
         },
         None => return Err(blocked(super::server::not_found(key)).into()),
     };
-    match server.refusal() {
+    // Where the connection cannot look any more, a deletion is the only one who asks.
+    let refusal = if is_ready {
+        server.refusal()
+    } else {
+        server.refusal_of_a_probe(now)
+    };
+    match refusal {
         Some(failure) => Err(blocked(failure).into()),
         None => Ok(server),
     }
@@ -134,7 +141,7 @@ async fn settle_intent(work: &mut Work<'_>, server: &Server) -> Result<(), Halt>
         return Ok(());
     };
     create::same_server(&intent, server)?;
-    match create::find(work, server, &intent, None).await? {
+    match create::find(work, server, &intent).await? {
         Found::Ours(row) => {
             work.own(server, &row, Origin::Created)?;
             Ok(())

@@ -105,7 +105,7 @@ pub const fn has_grace(reason: Reason) -> bool {
     )
 }
 
-/// Whether the connection is at fault, so that its stages show `ConnectionNotReady` and wait for it.
+/// Whether it is the connection's trouble, wherever it is met: its stages show `ConnectionNotReady`.
 pub const fn is_of_the_connection(reason: Reason) -> bool {
     matches!(
         reason,
@@ -114,11 +114,6 @@ pub const fn is_of_the_connection(reason: Reason) -> bool {
             | Reason::TLSError
             | Reason::NotAuthentik
             | Reason::Unauthorized
-            | Reason::SecretNotFound
-            | Reason::SecretKeyMissing
-            | Reason::SecretInvalid
-            | Reason::InvalidSpec
-            | Reason::Forbidden
     )
 }
 

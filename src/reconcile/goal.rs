@@ -128,9 +128,9 @@ impl Goal {
     }
 }
 
-/// Whether a stage is what an intent says. `account` is today's account, for an intent that could not write it down.
+/// Whether a stage is what an intent says. An account from a Secret is not written down, and so not compared.
 #[must_use]
-pub fn is_intended(row: &StageRow, intended: &IntendedFields, account: Option<&SecretString>) -> bool {
+pub fn is_intended(row: &StageRow, intended: &IntendedFields) -> bool {
     let IntendedFields {
         friendly_name,
         configure_flow,
@@ -141,11 +141,9 @@ pub fn is_intended(row: &StageRow, intended: &IntendedFields, account: Option<&S
         auth_type,
         mapping,
     } = intended;
-    let account_fits = match (account_sid, account) {
-        (Some(clear), _) => fingerprint::same(&row.account_sid, &SecretString::from(clear.as_str())),
-        (None, Some(account)) => fingerprint::same(&row.account_sid, account),
-        (None, None) => true,
-    };
+    let account_fits = account_sid
+        .as_ref()
+        .is_none_or(|clear| fingerprint::same(&row.account_sid, &SecretString::from(clear.as_str())));
     account_fits
         && row.friendly_name == *friendly_name
         && row.configure_flow.map(|pk| pk.to_string()) == *configure_flow

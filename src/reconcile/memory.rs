@@ -1,7 +1,7 @@
 //! What the process remembers of one resource between passes. Losing it costs a request or a little patience, never
 //! correctness: what must survive stands in `status`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use uuid::Uuid;
 
 use super::goal::Sent;
-use super::status;
+use super::{Failure, status};
 use crate::api::{AuthenticatorSMSStage, Reason};
 
 /// As many corrections of one field within [`CONTEST_WINDOW`] make a contest.
@@ -38,6 +38,8 @@ pub struct Memory {
     pub contest: Contest,
     /// The forced round that was acted on.
     pub handled: Option<String>,
+    /// A create that authentik refused, and with which fields: sent again only when something is different.
+    pub refused: Option<(String, Sent, Failure)>,
 }
 
 impl Memory {
@@ -114,15 +116,17 @@ impl Failing {
 #[derive(Default)]
 pub struct Contest {
     corrections: VecDeque<(String, Instant)>,
+    fields: BTreeSet<String>,
     pauses: usize,
     until: Option<Instant>,
 }
 
 impl Contest {
-    /// How long the stage is to be left alone; none: it may be corrected.
+    /// The fields that are to be left alone, and for how long; none: everything may be corrected.
     #[must_use]
-    pub fn pause(&self, now: Instant) -> Option<Duration> {
-        self.until?.checked_duration_since(now).filter(|left| !left.is_zero())
+    pub fn held_back(&self, now: Instant) -> Option<(Vec<String>, Duration)> {
+        let left = self.until?.checked_duration_since(now).filter(|left| !left.is_zero())?;
+        Some((self.fields.iter().cloned().collect(), left))
     }
 
     /// Whether somebody else is known to change it back.
@@ -137,25 +141,32 @@ impl Contest {
             .retain(|(_, at)| now.saturating_duration_since(*at) < CONTEST_WINDOW);
         self.corrections
             .extend(fields.into_iter().map(|field| (field.to_owned(), now)));
-        let often = |field: &str| {
-            self.corrections
-                .iter()
-                .filter(|(corrected, _)| corrected == field)
-                .count()
-                >= CONTEST_CORRECTIONS
-        };
-        if self.is_on() || self.corrections.iter().any(|(field, _)| often(field)) {
+        let often: BTreeSet<String> = self
+            .corrections
+            .iter()
+            .map(|(field, _)| field)
+            .filter(|field| {
+                self.fields.contains(*field)
+                    || self.corrections.iter().filter(|(other, _)| other == *field).count() >= CONTEST_CORRECTIONS
+            })
+            .cloned()
+            .collect();
+        if !often.is_empty() {
+            self.fields.extend(often);
             let pause = CONTEST_PAUSES[self.pauses.min(CONTEST_PAUSES.len() - 1)];
             self.pauses += 1;
             self.until = Some(now + pause);
         }
     }
 
-    /// Nothing differs: after one quiet interval past the pause the contest is over.
-    pub fn quiet(&mut self, interval: Duration, now: Instant) {
-        if self.until.is_some_and(|until| now >= until + interval) {
+    /// Nothing differs: after one quiet interval past the pause the contest is over. Until then, when to look again.
+    pub fn quiet(&mut self, interval: Duration, now: Instant) -> Option<Duration> {
+        let over = self.until? + interval;
+        let left = over.checked_duration_since(now).filter(|left| !left.is_zero());
+        if left.is_none() {
             *self = Self::default();
         }
+        left
     }
 }
 
@@ -165,6 +176,10 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
+    fn pause(contest: &Contest, now: Instant) -> Option<Duration> {
+        contest.held_back(now).map(|(_, left)| left)
+    }
+
     #[test]
     fn the_third_correction_of_one_field_in_ten_minutes_begins_a_pause() {
         let start = Instant::now();
@@ -173,13 +188,13 @@ mod tests {
         contest.corrected(["name"], start + MINUTE);
         contest.corrected(["from_number"], start + 2 * MINUTE);
         assert_eq!(
-            contest.pause(start + 2 * MINUTE),
+            pause(&contest, start + 2 * MINUTE),
             None,
             "two of one field and one of another"
         );
         contest.corrected(["from_number"], start + 3 * MINUTE);
-        assert_eq!(contest.pause(start + 3 * MINUTE), Some(5 * MINUTE));
-        assert_eq!(contest.pause(start + 8 * MINUTE), None);
+        assert_eq!(pause(&contest, start + 3 * MINUTE), Some(5 * MINUTE));
+        assert_eq!(pause(&contest, start + 8 * MINUTE), None);
     }
 
     #[test]
@@ -201,14 +216,14 @@ mod tests {
         let mut pauses = Vec::new();
         for _ in 0..5 {
             contest.corrected(["a"], now);
-            let pause = contest.pause(now).unwrap();
+            let pause = pause(&contest, now).unwrap();
             pauses.push(pause.as_secs() / 60);
             now += pause;
         }
         assert_eq!(pauses, [5, 10, 20, 30, 30]);
-        contest.quiet(MINUTE, now);
+        assert_eq!(contest.quiet(MINUTE, now), Some(MINUTE));
         assert!(contest.is_on(), "the interval has not passed");
-        contest.quiet(MINUTE, now + MINUTE);
+        assert_eq!(contest.quiet(MINUTE, now + MINUTE), None);
         assert!(!contest.is_on());
     }
 }

@@ -4,12 +4,13 @@ use uuid::Uuid;
 
 use super::claims::{Claim, Rival};
 use super::observe::Observed;
+use super::plan::Update;
 use super::record::Fenced;
 use super::server::Server;
 use super::status::{self, Notice, Verdict};
 use super::{Failure, Halt, Object, Work, plan};
 use crate::api::{Origin, PinnedConnection, Reason};
-use crate::authentik::{StageChanges, StageRow};
+use crate::authentik::StageRow;
 
 impl Work<'_> {
     pub(super) async fn adopt(&mut self, server: &Server, observed: Observed) -> Result<Observed, Halt> {
@@ -107,20 +108,16 @@ impl Work<'_> {
     }
 
     /// A rename to a name that another resource has first holds back only the name.
-    pub(super) fn without_a_rivals_name(
-        &self,
-        server: &Server,
-        changes: StageChanges,
-    ) -> (StageChanges, Option<Failure>) {
-        let Some(name) = changes.name.clone() else {
-            return (changes, None);
+    pub(super) fn without_a_rivals_name(&self, server: &Server, update: Update) -> (Update, Option<Failure>) {
+        let Some(name) = update.changes.name.clone() else {
+            return (update, None);
         };
         match self.before(server, &name) {
             Some(rival) => {
                 let conflict = plan::name_of_another(&name, &rival.resource, rival.deleting);
-                (changes.without("name"), Some(conflict))
+                (update.without("name"), Some(conflict))
             }
-            None => (changes, None),
+            None => (update, None),
         }
     }
 

@@ -16,12 +16,13 @@
 use secrecy::SecretString;
 use uuid::Uuid;
 
-use crate::api::{AdoptionPolicy, Drift, ManagementPolicy, Provider, Reason};
+use crate::api::{AdoptionPolicy, Drift, ManagementPolicy, Provider, Reason, schema};
 use crate::authentik::{StageChanges, StageRow};
 
 use super::fingerprint::{self, same};
 use super::goal::{Credentials, Goal, Resolved};
 use super::observe::Observed;
+use super::status::bounded;
 use super::{Failure, ResourceKey};
 
 /// What a drift entry shows in place of a credential.
@@ -61,9 +62,49 @@ pub enum Action {
     /// Take over this stage; what differs is corrected once it is ours.
     Adopt(Uuid),
     /// Change these fields, and no other.
-    Update(Uuid, StageChanges),
+    Update(Uuid, Update),
     /// Nothing can be done.
     Refuse(Failure),
+}
+
+/// A change of a stage.
+#[derive(Clone, Debug, Default)]
+pub struct Update {
+    /// The fields to send.
+    pub changes: StageChanges,
+    /// The credentials are among them only as a precaution: whoever changed a field that shows may have changed one
+    /// that does not.
+    pub precaution: bool,
+}
+
+impl Update {
+    /// Fields that are changed together or not at all.
+    const GROUP: [&'static str; 5] = ["provider", "account_sid", "auth_type", "auth", "auth_password"];
+
+    /// Whether nothing is left to send: a precaution alone is no reason to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let fields = self.changes.fields();
+        fields
+            .iter()
+            .all(|field| self.precaution && matches!(*field, "auth" | "auth_password"))
+    }
+
+    /// The same without a field, or without the group that it belongs to.
+    #[must_use]
+    pub fn without(self, field: &str) -> Self {
+        let together: &[&str] = if Self::GROUP.contains(&field) {
+            &Self::GROUP
+        } else {
+            &[field]
+        };
+        Self {
+            changes: together
+                .iter()
+                .fold(self.changes, |changes, field| changes.without(field)),
+            ..self
+        }
+    }
 }
 
 /// Decides.
@@ -71,9 +112,15 @@ pub fn plan(goal: &Goal, observed: &Observed, policy: Policy) -> Plan {
     let writes = policy.management == ManagementPolicy::Full;
     match observed {
         Observed::Owned(row) => {
-            let Difference { changes, drift, held } = difference(goal, row, policy.credentials_stale);
-            let action = if writes && !changes.is_empty() {
-                Action::Update(row.pk, changes)
+            let Difference {
+                changes,
+                precaution,
+                drift,
+                held,
+            } = difference(goal, row, policy.credentials_stale);
+            let update = Update { changes, precaution };
+            let action = if writes && !update.is_empty() {
+                Action::Update(row.pk, update)
             } else {
                 Action::Nothing
             };
@@ -94,14 +141,15 @@ pub fn plan(goal: &Goal, observed: &Observed, policy: Policy) -> Plan {
         Observed::Unowned(row) => {
             let Difference {
                 changes: _,
+                precaution: _,
                 drift,
-                held: _,
+                held,
             } = difference(goal, row, false);
             if !writes {
                 return Plan {
                     action: Action::Nothing,
                     drift,
-                    held: Vec::new(),
+                    held,
                 };
             }
             let action = adoption(goal, row, &drift, policy.adoption);
@@ -109,6 +157,7 @@ pub fn plan(goal: &Goal, observed: &Observed, policy: Policy) -> Plan {
             let drift = match &action {
                 Action::Refuse(_) => drift
                     .into_iter()
+                    .filter(|drift| !is_credential(&drift.field))
                     .map(
                         |Drift {
                              field,
@@ -165,15 +214,23 @@ fn adoption(goal: &Goal, row: &StageRow, drift: &[Drift], policy: AdoptionPolicy
     match policy {
         AdoptionPolicy::Always => Action::Adopt(row.pk),
         AdoptionPolicy::IfMatch if fields.is_empty() => Action::Adopt(row.pk),
-        AdoptionPolicy::IfMatch => Action::Refuse(Failure::new(
-            Reason::NameConflict,
-            format!(
-                "authentik has a stage {:?} that this resource did not create, and it differs in {}: set \
-                 adoptionPolicy to Always to take it over and correct it, make the spec equal to it, or choose another name",
-                goal.name,
-                fields.join(", ")
-            ),
-        )),
+        AdoptionPolicy::IfMatch => {
+            // Whether a guessed account is right is nobody's to learn.
+            let told: Vec<_> = fields.into_iter().filter(|field| !is_credential(field)).collect();
+            let told = if told.is_empty() {
+                "its account".to_owned()
+            } else {
+                told.join(", ")
+            };
+            Action::Refuse(Failure::new(
+                Reason::NameConflict,
+                format!(
+                    "authentik has a stage {:?} that this resource did not create, and it differs in {told}: set \
+                     adoptionPolicy to Always to take it over and correct it, make the spec equal to it, or choose another name",
+                    goal.name,
+                ),
+            ))
+        }
         AdoptionPolicy::Never => Action::Refuse(Failure::new(
             Reason::NameConflict,
             format!(
@@ -197,9 +254,15 @@ pub fn name_of_another(name: &str, other: &ResourceKey, leaving: bool) -> Failur
     if leaving { failure.mended_elsewhere() } else { failure }
 }
 
+/// What is not shown of a stage that belongs to somebody else, not even whether it equals the spec.
+fn is_credential(field: &str) -> bool {
+    matches!(field, "account_sid" | "auth" | "auth_password")
+}
+
 /// Where a stage differs from what it should be.
 struct Difference {
     changes: StageChanges,
+    precaution: bool,
     drift: Vec<Drift>,
     held: Vec<Failure>,
 }
@@ -236,8 +299,8 @@ impl Difference {
     fn differs(&mut self, field: &str, desired: String, observed: String) {
         self.drift.push(Drift {
             field: field.to_owned(),
-            desired: Some(desired),
-            observed: Some(observed),
+            desired: Some(bounded(&desired, schema::STATUS_URL)),
+            observed: Some(bounded(&observed, schema::STATUS_URL)),
         });
     }
 }
@@ -260,6 +323,7 @@ fn difference(goal: &Goal, row: &StageRow, credentials_stale: bool) -> Differenc
     } = goal;
     let mut all = Difference {
         changes: StageChanges::default(),
+        precaution: false,
         drift: Vec::new(),
         held: Vec::new(),
     };
@@ -328,7 +392,8 @@ fn credential_group(all: &mut Difference, desired: &Credentials, row: &StageRow,
     let auth_differs = secret_differs(all, "auth", auth, row.auth.as_ref());
     let password_differs = secret_differs(all, "auth_password", auth_password, row.auth_password.as_ref());
     // Whoever changed a field that shows may have changed one that does not.
-    let resend = row.auth.is_none() && (stale || !all.changes.is_empty() || group_differs);
+    all.precaution = row.auth.is_none() && !stale && !group_differs && !all.changes.is_empty();
+    let resend = row.auth.is_none() && (stale || all.precaution);
 
     if group_differs {
         all.changes.provider = Some(provider.as_str().to_owned());

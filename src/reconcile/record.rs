@@ -221,6 +221,11 @@ impl<K: Kind> Record<K> {
                 Ok(())
             }
             Err(error) if error.is_not_found() => Err(Halt::Gone),
+            Err(error) if error.status() == Some(422) && !subresource.is_empty() => Err(Failure::new(
+                Reason::InternalError,
+                format!("the API server does not take what the operator wants to {doing}: install the definitions of this version"),
+            )
+            .into()),
             // A failed "test" of a JSON patch is 422, a stale resourceVersion or another UID 409.
             Err(error) if matches!(error.status(), Some(409 | 422)) => Err(Halt::Again(doing)),
             Err(error) => {

@@ -27,7 +27,7 @@ pub struct Server {
     /// Answers to what specs call flows and mappings.
     pub lookups: Lookups,
     version: RwLock<Option<ServerVersion>>,
-    snapshot: Mutex<Snapshot>,
+    snapshot: Arc<Mutex<Snapshot>>,
     breaker: Mutex<Breaker>,
     has_shown_a_stage: AtomicBool,
     doubts_absence: AtomicBool,
@@ -61,7 +61,7 @@ impl Server {
             made_of,
             lookups: Lookups::default(),
             version: RwLock::default(),
-            snapshot: Mutex::new(Snapshot::new()),
+            snapshot: Arc::default(),
             breaker: Mutex::default(),
             has_shown_a_stage: AtomicBool::new(false),
             doubts_absence: AtomicBool::new(false),
@@ -70,6 +70,15 @@ impl Server {
             newest_event: Mutex::default(),
             lacking: Mutex::default(),
         }
+    }
+
+    /// The same server under another token or other limits: what it holds, and what was written to it, stays known.
+    #[must_use]
+    pub fn after(mut self, before: &Self) -> Self {
+        if before.made_of.url == self.made_of.url {
+            self.snapshot = Arc::clone(&before.snapshot);
+        }
+        self
     }
 
     /// URL as users wrote it, without a slash at the end.
@@ -120,6 +129,19 @@ impl Server {
     pub fn pause(&self, now: Instant) -> Option<(Duration, Failure)> {
         let breaker = self.breaker();
         breaker.probe_wait(now).zip(breaker.refusal().cloned())
+    }
+
+    /// Whether it was found out of order since this was last asked.
+    #[must_use]
+    pub fn has_just_gone_out(&self) -> bool {
+        self.breaker().has_just_opened()
+    }
+
+    /// Why a deletion may not ask now. Where the connection itself cannot, a deletion is the probe.
+    #[must_use]
+    pub fn refusal_of_a_probe(&self, now: Instant) -> Option<Failure> {
+        let breaker = self.breaker();
+        breaker.refusal().filter(|_| !breaker.lets_probe(now)).cloned()
     }
 
     /// Whether the server is taken to be out of order.
@@ -228,7 +250,7 @@ impl Server {
         if failure.reason == Reason::Forbidden && permission.starts_with("authentik_") {
             self.lacks(permission);
         }
-        if failure::is_outage(failure.reason) {
+        if failure::is_outage(failure.reason) && !matches!(error, Error::NotFound { .. }) {
             self.breaker().failed(&failure, now);
         } else {
             self.breaker().succeeded();
@@ -255,6 +277,7 @@ struct Entry {
     state: State,
     last_good: Option<Arc<Server>>,
     reread: bool,
+    recheck: bool,
 }
 
 /// All connections of the cluster that the operator sees.
@@ -270,7 +293,15 @@ impl Servers {
     pub fn put(&self, key: &ConnectionKey, resource: Arc<AuthentikConnection>) {
         let mut entries = self.entries();
         match entries.get_mut(key) {
-            Some(entry) => entry.resource = resource,
+            Some(entry) => {
+                let uid = |connection: &AuthentikConnection| connection.metadata.uid.clone();
+                if uid(&entry.resource) != uid(&resource) {
+                    // Another connection of that name: nothing of the old one is true of it.
+                    entry.state = State::Unchecked;
+                    entry.reread = true;
+                }
+                entry.resource = resource;
+            }
             None => {
                 entries.insert(
                     key.clone(),
@@ -279,6 +310,7 @@ impl Servers {
                         state: State::Unchecked,
                         last_good: None,
                         reread: true,
+                        recheck: false,
                     },
                 );
             }
@@ -291,6 +323,26 @@ impl Servers {
         if let Some(entry) = self.entries().get_mut(key) {
             entry.state = State::NotReady(not_found(key));
         }
+    }
+
+    /// A stage met what may be the connection's trouble: the next pass is to look at version and rights again.
+    pub fn recheck(&self, key: &ConnectionKey) {
+        if let Some(entry) = self.entries().get_mut(key) {
+            entry.recheck = true;
+        }
+    }
+
+    /// Whether version and rights are to be looked at again.
+    #[must_use]
+    pub fn is_to_be_rechecked(&self, key: &ConnectionKey) -> bool {
+        self.entries()
+            .get_mut(key)
+            .is_some_and(|entry| std::mem::take(&mut entry.recheck))
+    }
+
+    /// Forgets a connection for good: nobody needs its server any more.
+    pub fn remove(&self, key: &ConnectionKey) {
+        self.entries().remove(key);
     }
 
     /// Token, CA or spec may have changed: the next pass is to read them again.
@@ -371,6 +423,6 @@ impl Servers {
 pub fn not_found(key: &ConnectionKey) -> Failure {
     Failure::new(
         Reason::ConnectionNotFound,
-        format!("AuthentikConnection {key} does not exist: create it, or correct spec.connectionRef"),
+        format!("AuthentikConnection {key} does not exist: create it"),
     )
 }

@@ -58,7 +58,7 @@ pub struct Arena {
 
 struct Running {
     stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
+    task: JoinHandle<Result<(), controller::WatchEnded>>,
 }
 
 impl Drop for Arena {
@@ -241,7 +241,7 @@ impl Arena {
     pub async fn stop(&mut self) {
         let Running { stop, task } = self.operator.take().unwrap();
         let _ = stop.send(());
-        task.await.unwrap();
+        task.await.unwrap().unwrap();
     }
 
     /// Ends the operator as SIGKILL does: whatever it is doing is cut off where it is.

@@ -7,6 +7,6 @@
 mod adoption;
 mod arena;
 mod budgets;
-mod fields;
 mod deletion;
+mod fields;
 mod life;

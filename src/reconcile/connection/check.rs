@@ -1,5 +1,7 @@
 //! What a server says of itself and of the token, by reads that leave no trace.
 
+use std::time::Duration;
+
 use crate::api::Reason;
 use crate::authentik::Error;
 use crate::reconcile::apply::{ADD, CHANGE};
@@ -8,7 +10,7 @@ use crate::reconcile::server::Server;
 use crate::reconcile::{Context, Failure};
 
 /// Permission to read audit events: of use, never needed.
-const VIEW_EVENTS: &str = "authentik_events.view_event";
+pub const VIEW_EVENTS: &str = "authentik_events.view_event";
 
 /// What present resources need of the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,11 +24,14 @@ pub struct Needs {
 /// Whose token it is, if the server tells.
 pub type Username = Option<String>;
 
-/// Version, user, and what the token may.
+/// The look at the user takes no longer: in closed networks it can be slow, since authentik renders an avatar.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Reads the version, for which every token is good enough.
 ///
 /// # Errors
-/// A server that cannot be asked, a token that it does not accept, or one that may not do what every resource needs.
-pub async fn check(context: &Context, server: &Server, needs: Needs) -> Result<Username, Failure> {
+/// A server that cannot be asked, or that does not accept the token.
+pub async fn version(context: &Context, server: &Server) -> Result<(), Failure> {
     let now = context.clock.now();
     let version = server
         .client
@@ -35,19 +40,36 @@ pub async fn check(context: &Context, server: &Server, needs: Needs) -> Result<U
         .map_err(|error| server.failure(&error, "read authentik's version", "", now))?;
     server.set_version(version);
     server.answered();
-    // Best effort: in closed networks it can be slow, since it renders an avatar.
-    let username = server.client.me().await.ok().map(|me| me.username);
+    Ok(())
+}
+
+/// The user that the token belongs to, as far as it can be known at once.
+pub async fn username(server: &Server) -> Username {
+    let me = tokio::time::timeout(PATIENCE, server.client.me()).await;
+    me.ok().and_then(Result::ok).map(|me| me.username)
+}
+
+/// Version, and what the token may.
+///
+/// Returns the first right that writing needs and the token lacks.
+///
+/// # Errors
+/// A server that cannot be asked, or that does not accept the token.
+pub async fn check(context: &Context, server: &Server, needs: Needs) -> Result<Option<Failure>, Failure> {
+    let now = context.clock.now();
+    version(context, server).await?;
+    let mut lacking = None;
     if needs.writes {
         let add = server
             .client
             .may_add()
             .await
             .map_err(|error| server.failure(&error, "ask what the token may create", ADD, now))?;
-        require(server, add, ADD)?;
+        lacking = require(server, add, ADD).err();
         let known = server.snapshot().any_managed();
         if let Some(pk) = known {
             match server.client.may_change(pk).await {
-                Ok(change) => require(server, change, CHANGE)?,
+                Ok(change) => lacking = lacking.or(require(server, change, CHANGE).err()),
                 // Gone since the last round: the round will tell.
                 Err(Error::NotFound { .. }) => {}
                 Err(error) => return Err(server.failure(&error, "ask what the token may change", CHANGE, now)),
@@ -63,7 +85,7 @@ pub async fn check(context: &Context, server: &Server, needs: Needs) -> Result<U
     let events = server.client.newest_stage_events("model_updated", None, 1).await;
     tracing::debug!(connection = %server.key, permission = VIEW_EVENTS, granted = events.is_ok(), "probed");
     server.set_may_view_events(events.is_ok());
-    Ok(username)
+    Ok(lacking)
 }
 
 fn require(server: &Server, granted: bool, permission: &'static str) -> Result<(), Failure> {

@@ -27,7 +27,7 @@ pub struct Synced {
 /// A server that cannot be asked; the last complete round stays as it is.
 pub async fn sync(context: &Context, server: &Server) -> Result<Synced, Failure> {
     let started = context.clock.now();
-    let managed = context.claims().managed();
+    let managed = context.claims().managed(&server.key);
     let mut rows: Vec<StageRow> = Vec::new();
     let mut names = HashMap::new();
     let mut seen = HashSet::new();
@@ -111,7 +111,7 @@ async fn written_by_others(context: &Context, server: &Server) -> Vec<Uuid> {
         }
     }
     server.saw_event(recent.newest);
-    let managed = context.claims().managed();
+    let managed = context.claims().managed(&server.key);
     let others: Vec<Uuid> = newest
         .into_iter()
         .filter(|(pk, ours)| !ours && managed.contains(pk))

@@ -159,7 +159,7 @@ proptest! {
         let before = row(&held, tells);
         let planned = plan(&goal, &Observed::Owned(before.clone()), policy);
         let after = match &planned.action {
-            Action::Update(_, changes) => changed(before, changes),
+            Action::Update(_, update) => changed(before, &update.changes),
             Action::Nothing => before,
             Action::Create | Action::Adopt(_) | Action::Refuse(_) => panic!("a stage that is ours is only updated"),
         };
@@ -176,7 +176,7 @@ proptest! {
     fn the_credential_group_is_sent_whole_or_only_its_secrets(goal in goals(), held in goals(), tells in any::<bool>()) {
         let policy = Policy { adoption: AdoptionPolicy::IfMatch, management: ManagementPolicy::Full, credentials_stale: false };
         let planned = plan(&goal, &Observed::Owned(row(&held, tells)), policy);
-        if let Action::Update(_, changes) = planned.action {
+        if let Action::Update(_, Update { changes, .. }) = planned.action {
             let readable = [changes.provider.is_some(), changes.account_sid.is_some(), changes.auth_type.is_some()];
             prop_assert!(readable.iter().all(|sent| *sent == readable[0]), "{:?}", changes.fields());
             if readable[0] {
