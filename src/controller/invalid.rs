@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
@@ -17,13 +18,17 @@ use crate::reconcile::{Failure, Pass, ResourceKey, kubernetes};
 
 const KIND: &str = "AuthenticatorSMSStage";
 
-/// Whether the resource is known only as one that does not deserialize.
-pub(super) fn is_invalid(shared: &Shared, key: &ResourceKey) -> bool {
-    shared
-        .invalid
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .contains_key(key)
+/// What events are to name, if the resource is known only as one that does not deserialize.
+pub(super) fn reference(shared: &Shared, key: &ResourceKey) -> Option<ObjectReference> {
+    let invalid = shared.invalid.lock().unwrap_or_else(PoisonError::into_inner);
+    invalid.get(key).map(|metadata| ObjectReference {
+        api_version: Some(format!("{GROUP}/{VERSION}")),
+        kind: Some(KIND.to_owned()),
+        namespace: metadata.namespace.clone(),
+        name: metadata.name.clone(),
+        uid: metadata.uid.clone(),
+        ..ObjectReference::default()
+    })
 }
 
 /// Says so in the resource's status. The text of the error is not repeated: it may quote values.

@@ -76,8 +76,10 @@ fn panicked() -> Failure {
 }
 
 async fn stage(shared: &Arc<Shared>, key: &ResourceKey, lane: Lane) -> (Pass, News, bool) {
-    if invalid::is_invalid(shared, key) {
-        return (invalid::report(shared, key).await, News::None, false);
+    if let Some(reference) = invalid::reference(shared, key) {
+        let pass = invalid::report(shared, key).await;
+        tell(shared, &reference, &pass.notices);
+        return (pass, News::None, false);
     }
     let Some(object) = shared.stages.begin(key) else {
         return (Pass::default(), News::None, false);
