@@ -41,6 +41,8 @@ pub struct ConnectionMemory {
     username: check::Username,
     checked: Option<Instant>,
     needs: Needs,
+    /// Whether the right to change was asked for, which takes a stage that is there.
+    may_change: bool,
     synced: Option<Instant>,
     repeat: Option<Instant>,
     lacking: Option<Failure>,
@@ -250,11 +252,16 @@ impl Work<'_> {
             self.memory.synced = Some(now);
             self.memory.repeat = round.repeat.then(|| now + AGREEMENT);
         }
+        let probe = check::probe_of_changes(server).filter(|_| needs.writes);
         if check_due {
             self.memory.checked = None;
             self.memory.lacking = check::check(self.context, server, needs).await?;
             self.memory.checked = Some(now);
             self.memory.needs = needs;
+            self.memory.may_change = probe.is_some();
+        } else if let Some(pk) = probe.filter(|_| !self.memory.may_change) {
+            self.memory.lacking = check::may_change(self.context, server, pk).await?;
+            self.memory.may_change = true;
         }
         Ok(self.memory.lacking.clone())
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use crate::api::Reason;
 use crate::authentik::Error;
 use crate::reconcile::apply::{ADD, CHANGE};
@@ -66,26 +68,39 @@ pub async fn check(context: &Context, server: &Server, needs: Needs) -> Result<O
             .await
             .map_err(|error| server.failure(&error, "ask what the token may create", ADD, now))?;
         lacking = require(server, add, ADD).err();
-        let known = server.snapshot().any_managed();
-        if let Some(pk) = known {
-            match server.client.may_change(pk).await {
-                Ok(change) => lacking = lacking.or(require(server, change, CHANGE).err()),
-                // Gone since the last round: the round will tell.
-                Err(Error::NotFound { .. }) => {}
-                Err(error) => return Err(server.failure(&error, "ask what the token may change", CHANGE, now)),
-            }
+        if let Some(pk) = probe_of_changes(server) {
+            lacking = lacking.or(may_change(context, server, pk).await?);
         }
     }
     if needs.deletes {
         let devices = server.client.device_count().await.map(|_| ());
         probe(server, &devices, VIEW_DEVICES);
-        let validate = server.client.validate_stages_with(uuid::Uuid::nil()).await.map(|_| ());
+        let validate = server.client.validate_stages_with(Uuid::nil()).await.map(|_| ());
         probe(server, &validate, VIEW_VALIDATE);
     }
     let events = server.client.newest_stage_events("model_updated", None, 1).await;
     tracing::debug!(connection = %server.key, permission = VIEW_EVENTS, granted = events.is_ok(), "probed");
     server.set_may_view_events(events.is_ok());
     Ok(lacking)
+}
+
+/// A stage on which the right to change can be asked for: one that is there.
+pub fn probe_of_changes(server: &Server) -> Option<Uuid> {
+    server.snapshot().any_managed()
+}
+
+/// Whether the token may change stages.
+///
+/// # Errors
+/// As [`check`].
+pub async fn may_change(context: &Context, server: &Server, pk: Uuid) -> Result<Option<Failure>, Failure> {
+    let now = context.clock.now();
+    match server.client.may_change(pk).await {
+        Ok(change) => Ok(require(server, change, CHANGE).err()),
+        // Gone since the last round: the round will tell.
+        Err(Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(server.failure(&error, "ask what the token may change", CHANGE, now)),
+    }
 }
 
 fn require(server: &Server, granted: bool, permission: &'static str) -> Result<(), Failure> {
