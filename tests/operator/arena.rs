@@ -28,12 +28,14 @@ use tokio::sync::{OnceCell, oneshot};
 use tokio::task::JoinHandle;
 use world::ControlPlane;
 
+use crate::lint;
+
 /// Longest time that anything here is waited for, in real time.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The Account SID and the credentials that fixtures use.
 pub const SID: &str = "AC0123456789abcdef0123456789abcdef";
-pub const AUTH_TOKEN: &str = "0123456789abcdef0123456789abcdef";
+pub const AUTH_TOKEN: &str = "7f83b1657ff1fc53b92dc18148a1d65d";
 
 /// Oldest and newest authentik that every field is tried on; the newest never tells a credential.
 pub const OLDEST: &str = "2023.10.2";
@@ -141,7 +143,11 @@ impl Arena {
 
     /// The same with an authentik of the test's own.
     pub async fn still_with(config: Config) -> Self {
-        let plane = plane().await;
+        Self::on(plane().await, config).await
+    }
+
+    /// The same on a control plane of the test's own, which has the definitions already.
+    pub async fn on(plane: &'static ControlPlane, config: Config) -> Self {
         let namespace = plane.create_namespace().await;
         grant(plane, &namespace, std::slice::from_ref(&namespace)).await;
         let kubeconfig = plane.service_account_kubeconfig(&namespace, "operator").await;
@@ -454,7 +460,12 @@ impl Arena {
             + 'static,
     {
         let api: Api<K> = self.api();
-        let met = await_condition(api.clone(), name, |object: Option<&K>| condition(object));
+        let met = await_condition(api.clone(), name, |object: Option<&K>| {
+            if let Some(object) = object {
+                lint::status(object);
+            }
+            condition(object)
+        });
         if let Ok(met) = tokio::time::timeout(PATIENCE, met).await {
             return met.unwrap();
         }

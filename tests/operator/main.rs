@@ -10,3 +10,5 @@ mod budgets;
 mod deletion;
 mod fields;
 mod life;
+mod lint;
+mod reasons;
