@@ -499,19 +499,21 @@ impl Arena {
         }
     }
 
-    /// Waits until nothing that is due is left to do: no pass waits or runs, and none has for a tenth of a second.
+    /// Waits until nothing that is due is left to do: no pass waits or runs, and none has, nor has
+    /// anything been asked of anybody, for a tenth of a second.
     pub async fn quiet(&self) {
         let counted = |metrics: &str, name: &str| -> Vec<String> {
             let lines = metrics.lines().filter(|line| line.starts_with(name));
             lines.map(ToOwned::to_owned).collect()
         };
         let started = std::time::Instant::now();
-        let mut before = (Vec::new(), 0);
+        let mut before = (Vec::new(), Vec::new(), 0);
         let mut same = 0;
         while same < 10 {
             let metrics = self.metrics.encode();
             let now = (
                 counted(&metrics, "controller_runtime_reconcile_total"),
+                counted(&metrics, "rest_client_requests_total"),
                 self.sim.calls().len(),
             );
             let idle = ["workqueue_depth", "controller_runtime_active_workers"]
