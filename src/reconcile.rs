@@ -304,7 +304,7 @@ impl<'a> Work<'a> {
         let mut sent: Vec<&'static str> = Vec::new();
         let mut held: Vec<Failure> = Vec::new();
         let settled = match stage.management {
-            ManagementPolicy::Full => create::settle(self, server, &goal).await?,
+            ManagementPolicy::Full => create::settle(self, server).await?,
             ManagementPolicy::Observe => None,
         };
         let mut observed = match settled {

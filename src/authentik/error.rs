@@ -15,7 +15,9 @@ use super::credential::Redactor;
 pub enum Effect {
     /// It has not.
     None,
-    /// Nobody knows.
+    /// Nobody knows, but a look tells: the server is done with the request.
+    Over,
+    /// Nobody knows, and it may still do so.
     Unknown,
 }
 
@@ -133,6 +135,9 @@ impl Error {
     #[must_use]
     pub const fn effect(&self) -> Effect {
         match self {
+            // What authentik itself says of an exception, by status. Other 5xx come from what stands before it, and that
+            // may have lost its patience with a request that goes on.
+            Self::Server { status: 405 | 500, .. } => Effect::Over,
             Self::NoAnswer { .. }
             | Self::Starting { .. }
             | Self::Server { .. }

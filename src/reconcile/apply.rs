@@ -25,7 +25,9 @@ pub enum Created {
     NameTaken,
     /// Nothing was created, for certain.
     Nothing(Failure),
-    /// Nobody knows: the reply was lost.
+    /// A look tells: the request is over.
+    Over(Failure),
+    /// Nobody knows: the reply was lost, and the request may still take effect.
     Unknown(Failure),
 }
 
@@ -67,6 +69,7 @@ pub async fn create(context: &Context, server: &Server, fields: &StageChanges, t
             let failure = server.failure(&error, &format!("create stage {name:?}"), ADD, now);
             match error.effect() {
                 Effect::None => Created::Nothing(failure),
+                Effect::Over => Created::Over(failure),
                 Effect::Unknown => Created::Unknown(failure),
             }
         }

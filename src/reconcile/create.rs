@@ -4,11 +4,12 @@
 //!   finalizer -> intent in status -> POST -> pk in status
 //!                     |                |
 //!                     |                +- reply lost: the intent tells, by name and fields, whether a stage is ours
-//!                     +- crash before the POST: there is no stage of that name, and posting again is safe
+//!                     +- crash before the POST: as if the reply were lost
 //! ```
 //!
-//! authentik's stage has no field for an owner, but its name is unique. So an intent is finished under its own name,
-//! whatever the spec says by then; a POST that takes effect late can only find its own name taken, or be found.
+//! authentik's stage has no field for an owner, but its name is unique. An intent is one request: nothing else is sent,
+//! no name is changed and no resource let go before it has shown its stage or can take effect no more. Otherwise a
+//! request that lands late would find its name free again, and leave a stage that nobody knows.
 
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,9 @@ use super::{Failure, Halt, Work, connection};
 
 /// After this time, or twice the connection's time-out if that is longer, a POST takes effect no more.
 const LATEST_EFFECT: Duration = Duration::from_secs(60);
+
+/// Time between two looks for the stage of a request whose reply was lost.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Creates the stage.
 pub(super) async fn create(work: &mut Work<'_>, server: &Server, goal: &Goal) -> Result<Observed, Halt> {
@@ -55,43 +59,52 @@ pub(super) async fn create(work: &mut Work<'_>, server: &Server, goal: &Goal) ->
     );
     work.record.write_status(Fenced::Yes).await?;
     work.claim_again();
-    post(work, server, goal, true).await
+    post(work, server, goal).await
 }
 
 /// Finishes an intent that an earlier pass left. None: it came to nothing, and the spec is looked at as it is.
-pub(super) async fn settle(work: &mut Work<'_>, server: &Server, goal: &Goal) -> Result<Option<Observed>, Halt> {
+pub(super) async fn settle(work: &mut Work<'_>, server: &Server) -> Result<Option<Observed>, Halt> {
     let Some(intent) = work.record.status.pending_create.clone() else {
         return Ok(None);
     };
     same_server(&intent, server)?;
     match find(work, server, &intent).await? {
-        Found::Ours(row) => Ok(Some(created(work, server, &row, goal)?)),
+        Found::Ours(row) => Ok(Some(created(work, server, &row)?)),
         Found::Foreign => {
             work.record.status.pending_create = None;
             Ok(None)
         }
         Found::Nothing => {
-            if let Some(failure) = goal.unresolved() {
-                return Err(failure.clone().into());
-            }
-            if goal.intended()? == intent.fields {
-                // From now on this try is the last that may take effect late.
-                if let Some(pending) = &mut work.record.status.pending_create {
-                    pending.started_at = Time(work.context.clock.wall());
-                }
-                work.record.write_status(Fenced::Yes).await?;
-                return post(work, server, goal, false).await.map(Some);
-            }
-            if let Some(left) = effect_still_possible(&intent, server, work.context.clock.wall()) {
-                let message = format!(
-                    "the reply to the request that creates stage {:?} was lost, and the spec has changed since: waiting \
-                     until the request can take effect no more",
-                    intent.name
-                );
-                return Err(Halt::Working(Verdict::working(Reason::Creating, message), left));
-            }
-            work.record.status.pending_create = None;
+            let waiting = || Verdict::working(Reason::Creating, reply_lost(&intent));
+            wait_for_effect(work, &intent, server, waiting)?;
             Ok(None)
+        }
+    }
+}
+
+fn reply_lost(intent: &PendingCreate) -> String {
+    format!(
+        "the reply to the request that creates stage {:?} was lost: waiting until the stage appears or the request can \
+         take effect no more",
+        intent.name
+    )
+}
+
+/// Gives up an intent of which nothing is to be seen once it can take effect no more.
+///
+/// # Errors
+/// [`Halt::Working`] with this verdict until then.
+pub(super) fn wait_for_effect(
+    work: &mut Work<'_>,
+    intent: &PendingCreate,
+    server: &Server,
+    verdict: impl FnOnce() -> Verdict,
+) -> Result<(), Halt> {
+    match effect_still_possible(intent, server, work.context.clock.wall()) {
+        Some(left) => Err(Halt::Working(verdict(), left.min(LOOK))),
+        None => {
+            work.record.status.pending_create = None;
+            Ok(())
         }
     }
 }
@@ -143,7 +156,7 @@ async fn written_by(server: &Server, pk: Uuid, now: Instant) -> Result<Option<St
 }
 
 /// How long the POST of an intent may still take effect; none: no more.
-pub(super) fn effect_still_possible(intent: &PendingCreate, server: &Server, now: Timestamp) -> Option<Duration> {
+fn effect_still_possible(intent: &PendingCreate, server: &Server, now: Timestamp) -> Option<Duration> {
     let latest = LATEST_EFFECT.max(server.client.timeout() * 2);
     let age = now.duration_since(intent.started_at.0);
     let age = if age.is_negative() {
@@ -172,41 +185,46 @@ pub(super) fn same_server(intent: &PendingCreate, server: &Server) -> Result<(),
     ))
 }
 
-/// Sends the intent that stands in status. `first`: no earlier try of it may have taken effect.
-async fn post(work: &mut Work<'_>, server: &Server, goal: &Goal, first: bool) -> Result<Observed, Halt> {
+/// Sends the intent that stands in status.
+async fn post(work: &mut Work<'_>, server: &Server, goal: &Goal) -> Result<Observed, Halt> {
     let Some(intent) = work.record.status.pending_create.clone() else {
         return Err(Halt::Again("send an intent".to_owned()));
     };
     let fields = goal.all_fields(&intent.name)?;
     match apply::create(work.context, server, &fields, &work.tag(Some(&intent.nonce))).await {
-        Created::Stage(row) => Ok(created(work, server, &row, goal)?),
-        Created::NameTaken if first => {
+        Created::Stage(row) => {
+            let observed = created(work, server, &row)?;
+            work.sent(server, row.pk, goal);
+            Ok(observed)
+        }
+        Created::NameTaken => {
             // A clean refusal proves the stage foreign: nothing of this intent was sent before.
             work.record.status.pending_create = None;
             name_taken(work, server, &intent.name).await
         }
-        Created::NameTaken => match find(work, server, &intent).await? {
-            Found::Ours(row) => Ok(created(work, server, &row, goal)?),
-            Found::Foreign | Found::Nothing => {
+        Created::Nothing(failure) => {
+            work.record.status.pending_create = None;
+            work.refused(goal, &failure);
+            Err(failure.into())
+        }
+        Created::Over(failure) => match find(work, server, &intent).await? {
+            Found::Ours(row) => Ok(created(work, server, &row)?),
+            Found::Foreign => {
                 work.record.status.pending_create = None;
                 name_taken(work, server, &intent.name).await
             }
-        },
-        Created::Nothing(failure) => {
-            if first {
+            Found::Nothing => {
                 work.record.status.pending_create = None;
-                work.refused(goal, &failure);
+                Err(failure.into())
             }
-            Err(failure.into())
-        }
+        },
         Created::Unknown(failure) => Err(failure.into()),
     }
 }
 
-fn created(work: &mut Work<'_>, server: &Server, row: &StageRow, goal: &Goal) -> Result<Observed, Failure> {
+fn created(work: &mut Work<'_>, server: &Server, row: &StageRow) -> Result<Observed, Failure> {
     let again = work.record.status.origin.is_some();
     work.own(server, row, Origin::Created)?;
-    work.sent(server, row.pk, goal);
     tracing::info!(resource = %work.key, pk = %row.pk, "created the stage");
     if again {
         let note = format!(

@@ -151,15 +151,11 @@ async fn settle_intent(work: &mut Work<'_>, server: &Server) -> Result<(), Halt>
             Ok(())
         }
         Found::Nothing => {
-            if let Some(left) = create::effect_still_possible(&intent, server, work.context.clock.wall()) {
-                let message = format!(
-                    "the reply to the request that creates stage {:?} was lost: waiting until it can take effect no more",
-                    intent.name
-                );
-                return Err(Halt::Working(Verdict::working(Reason::Deleting, message), left));
-            }
-            work.record.status.pending_create = None;
-            Ok(())
+            let message = format!(
+                "the reply to the request that creates stage {:?} was lost: waiting until it can take effect no more",
+                intent.name
+            );
+            create::wait_for_effect(work, &intent, server, || Verdict::working(Reason::Deleting, message))
         }
     }
 }
