@@ -423,8 +423,7 @@ impl<'a> Work<'a> {
 
     async fn observe(&mut self, server: &Server, stage: &ValidStage) -> Result<Observed, Halt> {
         let now = self.context.clock.now();
-        let refused = self.was_refused_the_name();
-        let freshness = if self.forced.is_some() || refused {
+        let freshness = if self.forced.is_some() || self.was_refused_the_name() {
             Freshness::Live
         } else {
             Freshness::Snapshot
@@ -437,17 +436,18 @@ impl<'a> Work<'a> {
                         self.pin(server);
                         Observed::Owned(row)
                     }
-                    None => Observed::Gone,
+                    None => self
+                        .who_refuses(server, stage)
+                        .await?
+                        .map_or(Observed::Gone, Observed::Taken),
                 },
             );
         }
         match observe::by_name(server, &stage.name, freshness, now).await? {
-            // What the last try found out by a refused create is asked for this time.
-            None if refused && stage.management == ManagementPolicy::Full => {
-                let holder = observe::holder(server, &stage.name, now).await?;
-                Ok(holder.taken(&stage.name).map_or(Observed::Vacant, Observed::Taken))
+            None => {
+                let refusal = self.who_refuses(server, stage).await?;
+                Ok(refusal.map_or(Observed::Vacant, Observed::Taken))
             }
-            None => Ok(Observed::Vacant),
             Some(row) => {
                 let owner = self.context.claims().owner_of(row.pk, &self.record.uid());
                 Ok(match owner {
@@ -458,6 +458,15 @@ impl<'a> Work<'a> {
                 })
             }
         }
+    }
+
+    /// Who has the name, if the last try found out by a refused create that somebody has: this time it is asked for.
+    async fn who_refuses(&self, server: &Server, stage: &ValidStage) -> Result<Option<Failure>, Failure> {
+        if !self.was_refused_the_name() || stage.management != ManagementPolicy::Full {
+            return Ok(None);
+        }
+        let holder = observe::holder(server, &stage.name, self.context.clock.now()).await?;
+        Ok(holder.taken(&stage.name))
     }
 
     /// Records in status what authentik holds.
@@ -471,7 +480,8 @@ impl<'a> Work<'a> {
         self.record.status.stage = match observed {
             Observed::Owned(row) => view(row),
             Observed::Unowned(row) if stage.management == ManagementPolicy::Observe => view(row),
-            // The key of a stage that is to be created again is kept until the new one is there.
+            // The key of a stage that is to be created again is kept until the new one is there: the token may have lost
+            // sight of it, and then the name is taken by none but itself.
             Observed::Gone => self.record.status.stage.take(),
             // Not ours to forget: the token may have lost sight of it.
             _ if self.record.status.origin.is_some() => self.record.status.stage.take(),

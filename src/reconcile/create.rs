@@ -251,6 +251,14 @@ async fn name_taken(work: &Work<'_>, server: &Server, name: &str) -> Result<Obse
                 None => Observed::Unowned(row),
             })
         }
-        None => Ok(Observed::Taken(observe::holder(server, name, now).await?.refused(name))),
+        None => {
+            let refused = observe::holder(server, name, now).await?.refused(name);
+            Ok(Observed::Taken(if work.owned_pk().is_some() {
+                // It may be our own stage, which the token sees no more.
+                refused.mended_elsewhere()
+            } else {
+                refused
+            }))
+        }
     }
 }
