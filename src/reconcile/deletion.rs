@@ -263,18 +263,19 @@ async fn look_for_dependents(work: &mut Work<'_>, server: &Server, row: &StageRo
 /// Whether the token sees devices at all: the look at what uses a stage leaves out what it may not see.
 async fn sees_devices(work: &Work<'_>, server: &Server) -> Result<(), Failure> {
     let now = work.context.clock.now();
-    let permission = if server.features().device_list_needs_superuser {
-        "a superuser's token (authentik before 2025.2 shows devices to nobody else)"
-    } else {
-        VIEW_DEVICES
-    };
     let doing = "look for devices that users enrolled with the stage";
-    server
-        .client
-        .device_count()
-        .await
-        .map(|_| ())
-        .map_err(|error| server.failure(&error, doing, permission, now))
+    match server.client.device_count().await {
+        Ok(_) => Ok(()),
+        Err(Error::Forbidden { .. }) if server.features().device_list_needs_superuser => Err(Failure::new(
+            Reason::Forbidden,
+            format!(
+                "cannot {doing}: authentik before 2025.2 shows them to superusers only, so put a superuser's token into \
+                 the Secret of AuthentikConnection {}",
+                server.key
+            ),
+        )),
+        Err(error) => Err(server.failure(&error, doing, VIEW_DEVICES, now)),
+    }
 }
 
 fn dependent(kind: &str, names: impl Iterator<Item = String>) -> Option<Dependent> {
