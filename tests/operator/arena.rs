@@ -25,10 +25,12 @@ use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, oneshot};
+
 use tokio::task::JoinHandle;
 use world::ControlPlane;
 
 use crate::lint;
+use crate::gate::Gate;
 
 /// Longest time that anything here is waited for, in real time.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,6 +43,22 @@ pub const AUTH_TOKEN: &str = "7f83b1657ff1fc53b92dc18148a1d65d";
 pub const OLDEST: &str = "2023.10.2";
 pub const READABLE: &str = "2026.5.0";
 pub const NEWEST: &str = "2026.8.2";
+
+/// Everything that the operator needs of a token, and not what is only of use to it: events, stages of other kinds.
+pub const RIGHTS: [&str; 9] = [
+    VIEW_STAGES,
+    "authentik_stages_authenticator_sms.add_authenticatorsmsstage",
+    "authentik_stages_authenticator_sms.change_authenticatorsmsstage",
+    "authentik_stages_authenticator_sms.delete_authenticatorsmsstage",
+    VIEW_DEVICES,
+    "authentik_stages_authenticator_sms.delete_smsdevice",
+    VIEW_VALIDATE,
+    "authentik_flows.view_flow",
+    "authentik_events.view_notificationwebhookmapping",
+];
+pub const VIEW_STAGES: &str = "authentik_stages_authenticator_sms.view_authenticatorsmsstage";
+pub const VIEW_DEVICES: &str = "authentik_stages_authenticator_sms.view_smsdevice";
+pub const VIEW_VALIDATE: &str = "authentik_stages_authenticator_validate.view_authenticatorvalidatestage";
 
 pub struct Arena {
     pub plane: &'static ControlPlane,
@@ -210,6 +228,14 @@ impl Arena {
         self.start_with(client, metrics);
     }
 
+    /// Starts the operator with a gate between it and the API server.
+    pub async fn start_behind(&mut self, gate: &Gate) {
+        let metrics = Arc::new(Metrics::new());
+        let config = config(&self.kubeconfig).await;
+        let client = ClientBuilder::try_from(config).unwrap().with_layer(gate).build();
+        self.start_with(client, metrics);
+    }
+
     /// Starts the operator with a client of the test's own.
     pub fn start_with(&mut self, client: Client, metrics: Arc<Metrics>) {
         self.metrics = Arc::clone(&metrics);
@@ -281,6 +307,14 @@ impl Arena {
         self.secret("authentik-token", &[("token", self.sim.admin_token())])
             .await;
         self.connection(json!({})).await;
+    }
+
+    /// The same with a token that has exactly these rights, which is returned.
+    pub async fn connect_with_rights(&self, rights: &[&str]) -> String {
+        let token = self.sim.add_token("operator", rights, false);
+        self.secret("authentik-token", &[("token", &token)]).await;
+        self.connection(json!({})).await;
+        token
     }
 
     /// Applies connection `authentik`, with these members of the spec besides or instead.

@@ -10,25 +10,10 @@ use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::arena::{Arena, NEWEST, READABLE, message};
+use crate::arena::{Arena, NEWEST, OLDEST, READABLE, RIGHTS, SID, VIEW_DEVICES, VIEW_VALIDATE, message};
 
 /// The last line of releases that delete users' devices with their stage.
 const UNPROTECTING: &str = "2025.10.0";
-
-/// Everything that the operator can use of a token.
-const RIGHTS: [&str; 9] = [
-    "authentik_stages_authenticator_sms.view_authenticatorsmsstage",
-    "authentik_stages_authenticator_sms.add_authenticatorsmsstage",
-    "authentik_stages_authenticator_sms.change_authenticatorsmsstage",
-    "authentik_stages_authenticator_sms.delete_authenticatorsmsstage",
-    VIEW_DEVICES,
-    "authentik_stages_authenticator_sms.delete_smsdevice",
-    VIEW_VALIDATE,
-    "authentik_flows.view_flow",
-    "authentik_events.view_notificationwebhookmapping",
-];
-const VIEW_DEVICES: &str = "authentik_stages_authenticator_sms.view_smsdevice";
-const VIEW_VALIDATE: &str = "authentik_stages_authenticator_validate.view_authenticatorvalidatestage";
 
 /// An arena in which resource `sms` has a stage.
 async fn managed(version: &str, spec: Value) -> (Arena, Uuid) {
@@ -226,6 +211,28 @@ async fn a_token_that_cannot_see_what_depends_on_a_stage_blocks_with_the_permiss
 }
 
 #[tokio::test]
+async fn old_servers_show_devices_to_superusers_only_and_the_message_says_so() {
+    let mut arena = Arena::still(OLDEST).await;
+    arena.connect_with_rights(&RIGHTS).await;
+    arena.start().await;
+    arena.run_clock();
+    arena.twilio("sms", json!({})).await;
+    arena.is("sms", "True", "Available").await;
+    arena.delete("sms").await;
+    let blocked = arena.is("sms", "False", "DeletionBlocked").await;
+    assert!(
+        message(&blocked).contains("a superuser's token"),
+        "{}",
+        message(&blocked)
+    );
+    arena
+        .secret("authentik-token", &[("token", arena.sim.admin_token())])
+        .await;
+    arena.gone("sms").await;
+    assert!(arena.sim.stages().is_empty());
+}
+
+#[tokio::test]
 async fn devices_that_the_token_cannot_see_are_named_where_the_server_protects_them() {
     let mut arena = Arena::still(NEWEST).await;
     let rights: Vec<_> = RIGHTS.into_iter().filter(|right| *right != VIEW_DEVICES).collect();
@@ -326,7 +333,7 @@ async fn what_owns_nothing_is_deleted_at_once_without_the_operators_help() {
     arena
         .twilio(
             "sms",
-            json!({"twilio": {"accountSid": crate::arena::SID,
+            json!({"twilio": {"accountSid": SID,
         "authTokenSecretRef": {"name": "none-such", "key": "token"}}}),
         )
         .await;

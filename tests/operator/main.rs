@@ -12,3 +12,5 @@ mod fields;
 mod life;
 mod lint;
 mod reasons;
+mod gate;
+mod recovery;
