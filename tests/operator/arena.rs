@@ -29,8 +29,8 @@ use tokio::sync::{OnceCell, oneshot};
 use tokio::task::JoinHandle;
 use world::ControlPlane;
 
-use crate::lint;
 use crate::gate::Gate;
+use crate::lint;
 
 /// Longest time that anything here is waited for, in real time.
 pub const PATIENCE: Duration = Duration::from_secs(30);
