@@ -239,6 +239,8 @@ impl<'a> Work<'a> {
             .get(RECONCILE_ANNOTATION)
             .map(|value| status::bounded(value, 256))
             .filter(|value| record.status.last_handled_reconcile_at.as_ref() != Some(value));
+        memory.resend |= forced.is_some() && memory.forced != forced;
+        memory.forced.clone_from(&forced);
         Self {
             context,
             memory,

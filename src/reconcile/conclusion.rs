@@ -25,7 +25,6 @@ impl Work<'_> {
     /// Writes what the pass came to, and says when to look again.
     pub(super) async fn finish(mut self, outcome: Result<Verdict, Halt>) -> Pass {
         let was_ready = status::was_ready(&self.record.status.conditions, self.record.generation());
-        let mut acted = true;
         let verdict = match outcome {
             Ok(verdict) if verdict.abnormal.is_some() => {
                 self.pass.failure = Some(verdict.reason);
@@ -42,7 +41,6 @@ impl Work<'_> {
                 verdict
             }
             Err(Halt::Failed(failure)) => {
-                acted = !failure::is_outage(failure.reason);
                 let failure = self.of_the_connection(failure);
                 self.pass.failure = Some(failure.reason);
                 self.pass.next = Some(self.retry(failure.reason, failure.retry_after));
@@ -74,9 +72,8 @@ impl Work<'_> {
         };
         self.claim_again();
         self.record.conclude(self.context, &verdict);
-        if let Some(forced) = self.forced.clone().filter(|_| acted) {
-            self.record.status.last_handled_reconcile_at = Some(forced.clone());
-            self.memory.handled = Some(forced);
+        if let Some(forced) = self.forced.clone() {
+            self.record.status.last_handled_reconcile_at = Some(forced);
         }
         match self.record.write_status(Fenced::No).await {
             // A stage that is only looked at is known by the status alone: from now on rounds are to keep its row.

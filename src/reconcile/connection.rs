@@ -174,17 +174,18 @@ impl Work<'_> {
     async fn server(&mut self) -> Result<Arc<Server>, Failure> {
         // A round costs no call to the API server: what has not changed is not read again.
         let generation = self.record.generation();
-        let edited = self
-            .memory
-            .server
-            .as_ref()
-            .is_some_and(|server| server.made_of.generation != generation);
-        let reread = self.context.servers.is_to_be_reread(&self.key) || edited || self.memory.failing.is_some();
+        let reread = self.context.servers.is_to_be_reread(&self.key) || self.memory.failing.is_some();
         let check_due = self
             .memory
             .checked
             .is_none_or(|at| self.context.clock.now().saturating_duration_since(at) >= CHECK_INTERVAL);
-        if let Some(server) = self.memory.server.as_ref().filter(|_| !reread && !check_due) {
+        // The generation tells of an edit that came while a pass was under way.
+        let as_it_was = self
+            .memory
+            .server
+            .as_ref()
+            .filter(|server| !reread && !check_due && server.made_of.generation == generation);
+        if let Some(server) = as_it_was {
             return Ok(Arc::clone(server));
         }
         let gathered = ingredients::gather(self.context, &self.record.object).await?;

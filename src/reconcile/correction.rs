@@ -63,7 +63,7 @@ impl Work<'_> {
             .drift
             .iter()
             .map(|drift| drift.field.clone())
-            .filter(|field| changed.contains(&field.as_str()) && !(secret(field) && (rotated || self.is_forced())))
+            .filter(|field| changed.contains(&field.as_str()) && !(secret(field) && (rotated || self.memory.resend)))
             .collect();
         let by_somebody_else = (was_ready || self.memory.contest.is_on()) && !drifted.is_empty();
         if by_somebody_else {
@@ -129,14 +129,9 @@ impl Work<'_> {
 
     pub(super) fn sent_credentials(&mut self, server: &Server, pk: Uuid, credentials: &Credentials) {
         self.memory.sent = Some((pk, credentials.fingerprint(&self.context.fingerprints)));
-        self.memory.handled.clone_from(&self.forced);
+        self.memory.resend = false;
         self.record.status.credentials.clone_from(&credentials.markers);
         server.wrote_by_others(pk, false);
-    }
-
-    /// Whether this pass is to send what cannot be compared.
-    pub(super) fn is_forced(&self) -> bool {
-        self.forced.is_some() && self.forced != self.memory.handled
     }
 
     pub(super) fn policy(&self, server: &Server, stage: &ValidStage, goal: &Goal, observed: &Observed) -> Policy {
@@ -147,7 +142,7 @@ impl Work<'_> {
                     Some((pk, sent)) if *pk == row.pk => *sent != today,
                     _ => self.record.status.credentials != credentials.markers,
                 };
-                source_changed || self.is_forced() || server.was_written_by_others(row.pk)
+                source_changed || self.memory.resend || server.was_written_by_others(row.pk)
             }
             _ => false,
         };

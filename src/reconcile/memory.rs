@@ -36,8 +36,10 @@ pub struct Memory {
     pub failing: Option<Failing>,
     /// Corrections of what somebody else keeps changing.
     pub contest: Contest,
-    /// The forced round that was acted on.
-    pub handled: Option<String>,
+    /// A forced round is to send what cannot be compared, and none has got that far yet.
+    pub resend: bool,
+    /// The forced round of the last pass, until it is acknowledged.
+    pub forced: Option<String>,
     /// A create that authentik refused, and with which fields: sent again only when something is different.
     pub refused: Option<(String, Sent, Failure)>,
 }

@@ -423,6 +423,8 @@ impl Servers {
 pub fn not_found(key: &ConnectionKey) -> Failure {
     Failure::new(
         Reason::ConnectionNotFound,
-        format!("AuthentikConnection {key} does not exist: create it"),
+        format!(
+            "AuthentikConnection {key} does not exist: create it, under the name that spec.connectionRef or the operator's default has"
+        ),
     )
 }

@@ -226,8 +226,8 @@ async fn no_more_requests_are_under_way_than_allowed() {
         let mut arena = Arena::still(READABLE).await;
         arena.connect().await;
         edit(&arena, json!({"maxConcurrentRequests": limit})).await;
-        arena.sim.inject(Fault::every(What::Delay(Duration::from_millis(15))));
-        let names: Vec<String> = (0..30).map(|n| format!("sms-{n}")).collect();
+        arena.sim.inject(Fault::every(What::Delay(Duration::from_millis(100))));
+        let names: Vec<String> = (0..20).map(|n| format!("sms-{n}")).collect();
         for name in &names {
             arena.twilio(name, json!({})).await;
         }
@@ -357,4 +357,26 @@ async fn other_namespaces_go_as_far_as_they_may() {
         4,
         "what is no longer allowed is left as it is"
     );
+}
+
+#[tokio::test]
+async fn an_edit_while_a_round_is_under_way_is_not_lost() {
+    let arena = started(Config::new(READABLE)).await;
+    arena.connection_is("authentik", "True", "Available").await;
+    arena.quiet().await;
+    let token = arena.sim.add_token("second", &[], true);
+    arena.secret("second", &[("token", &token)]).await;
+    arena.sim.inject(Fault::next(What::Delay(Duration::from_millis(700))));
+    let seen = arena.sim.calls().len();
+    arena.clock.advance(Duration::from_secs(60));
+    arena
+        .sim
+        .wait_for_calls(PATIENCE, |calls| calls.len() > seen)
+        .await
+        .unwrap();
+    edit(&arena, json!({"tokenSecretRef": {"name": "second", "key": "token"}})).await;
+    assert_eq!(arena.sim.calls_after(seen)[0].status, None, "the round is under way");
+    let by_second = |calls: &[authentik_sim::Call]| calls.iter().any(|call| call.username.as_deref() == Some("second"));
+    arena.sim.wait_for_calls(PATIENCE, by_second).await.unwrap();
+    arena.connection_is("authentik", "True", "Available").await;
 }
