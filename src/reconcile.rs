@@ -57,9 +57,9 @@ use namespaces::Namespaces;
 use observe::{Freshness, Observed};
 use plan::{Action, Policy};
 use record::Record;
-use server::{Server, Servers};
+use server::{Server, Servers, State};
 use status::{Notice, Verdict};
-use suspended::Rest;
+use suspended::{References, Rest};
 use validate::ValidStage;
 
 pub use failure::Failure;
@@ -279,14 +279,20 @@ impl<'a> Work<'a> {
             self.context.settings.default_connection.as_ref(),
         );
         if stage.suspend {
-            return Ok(suspended::verdict(&stage, &self.record.status, &Rest::Resource));
+            let known = self.known_references(&stage, key.as_ref().ok()).await;
+            return Ok(suspended::verdict(&stage, &self.record.status, known, &Rest::Resource));
         }
         let key = key?;
         let server = match resolve::server(self.context, &key, &self.key.namespace, &spec).await {
             Ok(server) => server,
             Err(Halt::ConnectionSuspended) => {
                 let rest = Rest::Connection(&key);
-                return Ok(suspended::verdict(&stage, &self.record.status, &rest));
+                return Ok(suspended::verdict(
+                    &stage,
+                    &self.record.status,
+                    References::default(),
+                    &rest,
+                ));
             }
             Err(halt) => return Err(halt),
         };
@@ -295,6 +301,30 @@ impl<'a> Work<'a> {
             return Err(failure.into());
         }
         self.converge(&server, &stage).await
+    }
+
+    /// Where the references of a resource that is not to be touched lead, as far as that can be known without harm.
+    async fn known_references(&self, stage: &ValidStage, key: Option<&ConnectionKey>) -> References {
+        let admitted = self
+            .context
+            .claims()
+            .get(&self.record.uid())
+            .is_some_and(|claim| claim.admitted);
+        let Some(State::Ready(server)) = key.filter(|_| admitted).and_then(|key| self.context.servers.state(key))
+        else {
+            return References::default();
+        };
+        let now = self.context.clock.now();
+        References {
+            flow: match &stage.configure_flow {
+                Some(by) => resolve::flow(&server, by, now).await.ok(),
+                None => None,
+            },
+            mapping: match &stage.mapping {
+                Some(by) => resolve::mapping(&server, by, now).await.ok(),
+                None => None,
+            },
+        }
     }
 
     /// Resolves, observes, plans and applies until there is nothing left to do.

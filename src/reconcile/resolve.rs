@@ -139,7 +139,7 @@ pub async fn goal(context: &Context, server: &Server, namespace: &str, stage: &V
         verify_only: *verify_only,
         credentials: resolve_credentials(&mut secrets, credentials).await,
         mapping: match mapping {
-            Some(by) => resolve_mapping(server, by, now).await.map(Some),
+            Some(by) => self::mapping(server, by, now).await.map(Some),
             None => Ok(None),
         },
     }
@@ -182,7 +182,11 @@ pub async fn flow(server: &Server, by: &FlowRef, now: Instant) -> Resolved<Uuid>
     }
 }
 
-async fn resolve_mapping(server: &Server, by: &MappingRef, now: Instant) -> Resolved<Uuid> {
+/// The primary key of a webhook mapping.
+///
+/// # Errors
+/// `MappingNotFound`, or a server that cannot be asked.
+pub async fn mapping(server: &Server, by: &MappingRef, now: Instant) -> Resolved<Uuid> {
     let (what, field) = match by {
         MappingRef::Name(name) => (format!("webhook mapping named {name:?}"), "spec.mapping.name"),
         MappingRef::Uuid(pk) => (format!("webhook mapping {pk}"), "spec.mapping.uuid"),

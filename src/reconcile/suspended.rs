@@ -1,5 +1,7 @@
 //! Hands off, and what there is to say of it without asking anybody. Pure.
 
+use uuid::Uuid;
+
 use crate::api::{AuthenticatorSMSStageStatus, CredentialMarker};
 
 use super::ConnectionKey;
@@ -14,13 +16,27 @@ pub(super) enum Rest<'a> {
     Connection(&'a ConnectionKey),
 }
 
+/// Where slug and name of a spec lead, if somebody could be asked.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct References {
+    /// The flow.
+    pub flow: Option<Uuid>,
+    /// The webhook mapping.
+    pub mapping: Option<Uuid>,
+}
+
 /// The verdict on a resource that is not to be touched: ready if its spec is what was last applied.
-pub(super) fn verdict(stage: &ValidStage, status: &AuthenticatorSMSStageStatus, rest: &Rest<'_>) -> Verdict {
+pub(super) fn verdict(
+    stage: &ValidStage,
+    status: &AuthenticatorSMSStageStatus,
+    known: References,
+    rest: &Rest<'_>,
+) -> Verdict {
     let (why, whose) = match rest {
         Rest::Resource => ("spec.suspend is set".to_owned(), "its"),
         Rest::Connection(key) => (format!("AuthentikConnection {key} is suspended"), "the connection's"),
     };
-    match difference(stage, status) {
+    match difference(stage, status, known) {
         None => Verdict::suspended(
             true,
             format!("hands off, since {why}; the spec is what was last applied"),
@@ -33,7 +49,7 @@ pub(super) fn verdict(stage: &ValidStage, status: &AuthenticatorSMSStageStatus, 
 }
 
 /// The first field of the spec that is not what was last applied, as far as status tells.
-fn difference(stage: &ValidStage, status: &AuthenticatorSMSStageStatus) -> Option<&'static str> {
+fn difference(stage: &ValidStage, status: &AuthenticatorSMSStageStatus, known: References) -> Option<&'static str> {
     let ValidStage {
         name,
         friendly_name,
@@ -58,14 +74,13 @@ fn difference(stage: &ValidStage, status: &AuthenticatorSMSStageStatus) -> Optio
     } = credentials;
     let flow = match configure_flow {
         None => applied.configure_flow.is_none(),
-        // Which flow a slug leads to is known only to authentik.
-        Some(FlowRef::Slug(_)) => applied.configure_flow.is_some(),
-        Some(FlowRef::Uuid(pk)) => applied.configure_flow.as_ref() == Some(&pk.to_string()),
+        Some(FlowRef::Slug(_)) => leads_to(known.flow, applied.configure_flow.as_ref()),
+        Some(FlowRef::Uuid(pk)) => leads_to(Some(*pk), applied.configure_flow.as_ref()),
     };
     let mapped = match mapping {
         None => applied.mapping.is_none(),
-        Some(MappingRef::Name(_)) => applied.mapping.is_some(),
-        Some(MappingRef::Uuid(pk)) => applied.mapping.as_ref() == Some(&pk.to_string()),
+        Some(MappingRef::Name(_)) => leads_to(known.mapping, applied.mapping.as_ref()),
+        Some(MappingRef::Uuid(pk)) => leads_to(Some(*pk), applied.mapping.as_ref()),
     };
     let account_applied = match account {
         Source::Clear(value) => applied.account_sid.as_ref() == Some(value),
@@ -90,6 +105,11 @@ fn difference(stage: &ValidStage, status: &AuthenticatorSMSStageStatus) -> Optio
     ]
     .into_iter()
     .find_map(|(applied, field)| (!applied).then_some(field))
+}
+
+/// Whether a reference leads to what was applied; one of which nobody can be asked is taken to.
+fn leads_to(pk: Option<Uuid>, applied: Option<&String>) -> bool {
+    pk.map_or(applied.is_some(), |pk| applied == Some(&pk.to_string()))
 }
 
 /// Whether a credential was last taken from this source.
