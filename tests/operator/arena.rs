@@ -1,5 +1,6 @@
 //! One test's world: a namespace, an authentik, an operator for both, and a clock that runs fast.
 
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,7 +62,7 @@ pub const VIEW_DEVICES: &str = "authentik_stages_authenticator_sms.view_smsdevic
 pub const VIEW_VALIDATE: &str = "authentik_stages_authenticator_validate.view_authenticatorvalidatestage";
 
 pub struct Arena {
-    pub plane: &'static ControlPlane,
+    pub plane: Plane,
     pub kube: Client,
     pub namespace: String,
     /// Those that the operator watches: the arena's own, and neighbours.
@@ -74,6 +75,23 @@ pub struct Arena {
     pub kubeconfig: std::path::PathBuf,
     operator: Option<Running>,
     ticker: Option<JoinHandle<()>>,
+}
+
+/// The control plane that all tests share, or one that a test has for itself.
+pub enum Plane {
+    Shared(&'static ControlPlane),
+    Own(Box<ControlPlane>),
+}
+
+impl Deref for Plane {
+    type Target = ControlPlane;
+
+    fn deref(&self) -> &ControlPlane {
+        match self {
+            Self::Shared(plane) => plane,
+            Self::Own(plane) => plane,
+        }
+    }
 }
 
 struct Running {
@@ -92,14 +110,16 @@ impl Drop for Arena {
     }
 }
 
+fn crds() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("crds")
+}
+
 async fn plane() -> &'static ControlPlane {
     static READY: OnceCell<()> = OnceCell::const_new();
     let plane = ControlPlane::shared().await;
     READY
         .get_or_init(async || {
-            plane
-                .install_crds(&Path::new(env!("CARGO_MANIFEST_DIR")).join("crds"))
-                .await;
+            plane.install_crds(&crds()).await;
         })
         .await;
     plane
@@ -164,10 +184,24 @@ impl Arena {
         Self::on(plane().await, config).await
     }
 
-    /// The same on a control plane of the test's own, which has the definitions already.
+    /// The same on a control plane that several tests share, which has the definitions already.
     pub async fn on(plane: &'static ControlPlane, config: Config) -> Self {
+        Self::at(Plane::Shared(plane), config).await
+    }
+
+    /// The same in a control plane of the test's own, for what would reach other tests: an operator for the whole
+    /// cluster, other definitions.
+    pub async fn apart(version: &str, options: world::Options) -> Self {
+        let plane = ControlPlane::start(options)
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
+        plane.install_crds(&crds()).await;
+        Self::at(Plane::Own(Box::new(plane)), Config::new(version)).await
+    }
+
+    async fn at(plane: Plane, config: Config) -> Self {
         let namespace = plane.create_namespace().await;
-        grant(plane, &namespace, std::slice::from_ref(&namespace)).await;
+        grant(&plane, &namespace, std::slice::from_ref(&namespace)).await;
         let kubeconfig = plane.service_account_kubeconfig(&namespace, "operator").await;
         let kube = client(plane.kubeconfig_path(), &Arc::new(Metrics::new())).await;
         let sim = Sim::start(config).await;
@@ -198,8 +232,20 @@ impl Arena {
         let secret = ["create", "secret", "generic", "twilio", &token, "--namespace", &name];
         self.plane.kubectl_ok(&secret).await;
         self.namespaces.push(name.clone());
-        grant(self.plane, &self.namespace, &self.namespaces).await;
+        grant(&self.plane, &self.namespace, &self.namespaces).await;
         name
+    }
+
+    /// From now on everything is about that namespace; the operator and its default connection stay where they are.
+    /// Returns the one before.
+    pub fn go_to(&mut self, namespace: &str) -> String {
+        std::mem::replace(&mut self.namespace, namespace.to_owned())
+    }
+
+    /// An operator that is started after this watches all namespaces.
+    pub async fn watch_everything(&mut self) {
+        self.namespaces.clear();
+        grant(&self.plane, &self.namespace, &[]).await;
     }
 
     /// Lets time run a hundred times as fast as it does.

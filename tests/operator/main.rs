@@ -14,3 +14,4 @@ mod life;
 mod lint;
 mod reasons;
 mod recovery;
+mod tenancy;

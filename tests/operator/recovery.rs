@@ -108,33 +108,33 @@ enum Moment {
 
 /// Has the operator die at that moment of its first create.
 async fn die_at(arena: &mut Arena, moment: Moment) {
-    let patch = match moment {
-        Moment::Finalizer(side) => Some(Gate::at_patch("/sms", 1, side)),
-        Moment::Intent(side) => Some(Gate::at_patch("/sms/status", 1, side)),
-        Moment::Record(side) => Some(Gate::at_patch("/sms/status", 2, side)),
-        Moment::Post(_) => None,
-    };
-    if let Some((gate, reached)) = patch {
-        arena.start_behind(&gate).await;
-        tokio::time::timeout(PATIENCE, reached)
-            .await
-            .expect("the call is made")
-            .unwrap();
-    } else {
-        let what = match moment {
-            Moment::Post(Side::Before) => What::Hang,
-            _ => What::HangAfterEffect,
-        };
-        arena.sim.inject(Fault::on("POST", STAGES, what));
-        arena.start().await;
-        let sent = |calls: &[Call]| calls.iter().any(|call| call.method == "POST");
-        arena.sim.wait_for_calls(PATIENCE, sent).await.unwrap();
-        if matches!(moment, Moment::Post(Side::After)) {
-            arena
-                .holds("the stage", |state| state.stage_named("sms").map(|_| ()))
-                .await;
+    let (gate, reached) = match moment {
+        Moment::Finalizer(side) => Gate::at_patch("/sms", 1, side),
+        Moment::Intent(side) => Gate::at_patch("/sms/status", 1, side),
+        Moment::Record(side) => Gate::at_patch("/sms/status", 2, side),
+        Moment::Post(side) => {
+            let what = match side {
+                Side::Before => What::Hang,
+                Side::After => What::HangAfterEffect,
+            };
+            arena.sim.inject(Fault::on("POST", STAGES, what));
+            arena.start().await;
+            let sent = |calls: &[Call]| calls.iter().any(|call| call.method == "POST");
+            arena.sim.wait_for_calls(PATIENCE, sent).await.unwrap();
+            if side == Side::After {
+                arena
+                    .holds("the stage", |state| state.stage_named("sms").map(|_| ()))
+                    .await;
+            }
+            arena.crash().await;
+            return;
         }
-    }
+    };
+    arena.start_behind(&gate).await;
+    tokio::time::timeout(PATIENCE, reached)
+        .await
+        .expect("the call is made")
+        .unwrap();
     arena.crash().await;
 }
 
