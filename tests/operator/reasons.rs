@@ -74,7 +74,7 @@ cases! {
 
     ServerUnreachable => servers::a_server_that_is_down_is_news_after_a_minute;
     ServerError => servers::a_server_that_fails_is_news_after_a_minute;
-    RateLimited => servers::a_server_that_asks_for_a_pause_gets_it;
+    RateLimited => servers::a_server_that_asks_for_a_pause_gets_it, servers::a_pause_is_news_after_a_minute;
     ServerStarting => servers::a_server_that_starts_is_news_after_a_minute;
     ServerReadOnly => servers::a_server_without_a_licence_is_news_where_something_is_to_be_written;
 
