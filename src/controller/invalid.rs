@@ -50,9 +50,9 @@ pub(super) async fn report(shared: &Arc<Shared>, key: &ResourceKey) -> Pass {
     let finalizers = object.metadata.finalizers.clone().unwrap_or_default();
     let ours = finalizers.iter().position(|finalizer| finalizer == STAGE_FINALIZER);
     if let Some(index) = ours.filter(|_| leaving && leaves_no_stage_behind(&object.data, &before)) {
-        let path = format!("/metadata/finalizers/{index}");
-        let patch = json!([{"op": "test", "path": path, "value": STAGE_FINALIZER}, {"op": "remove", "path": path}]);
-        let Ok(patch) = serde_json::from_value(patch) else {
+        let place = format!("/metadata/finalizers/{index}");
+        let release = json!([{"op": "test", "path": place, "value": STAGE_FINALIZER}, {"op": "remove", "path": place}]);
+        let Ok(patch) = serde_json::from_value(release) else {
             return pass;
         };
         let params = PatchParams::default();

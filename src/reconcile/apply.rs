@@ -109,7 +109,7 @@ pub async fn update(
         .fields()
         .into_iter()
         .filter(|field| refused.fields.contains_key(*field));
-    let rest = refused_ours.clone().fold(update, |rest, field| rest.without(field));
+    let rest = refused_ours.clone().fold(update, Update::without);
     let none_was_ours = refused_ours.count() == 0;
     let mut updated = Updated {
         row: None,

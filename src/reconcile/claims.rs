@@ -19,6 +19,7 @@ use super::{ConnectionKey, ResourceKey, resolve};
 
 /// What one resource lays claim to.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // independent facts, each with a name
 pub struct Claim {
     /// The resource.
     pub resource: ResourceKey,

@@ -100,13 +100,11 @@ pub(super) fn wait_for_effect(
     server: &Server,
     verdict: impl FnOnce() -> Verdict,
 ) -> Result<(), Halt> {
-    match effect_still_possible(intent, server, work.context.clock.wall()) {
-        Some(left) => Err(Halt::Working(verdict(), left.min(LOOK))),
-        None => {
-            work.record.status.pending_create = None;
-            Ok(())
-        }
+    if let Some(left) = effect_still_possible(intent, server, work.context.clock.wall()) {
+        return Err(Halt::Working(verdict(), left.min(LOOK)));
     }
+    work.record.status.pending_create = None;
+    Ok(())
 }
 
 /// What an intent whose outcome nobody knows came to.
@@ -243,22 +241,12 @@ fn created(work: &mut Work<'_>, server: &Server, row: &StageRow) -> Result<Obser
 /// The name is taken by a stage that is not ours.
 async fn name_taken(work: &Work<'_>, server: &Server, name: &str) -> Result<Observed, Halt> {
     let now = work.context.clock.now();
-    match observe::by_name(server, name, Freshness::Live, now).await? {
-        Some(row) => {
-            let owner = work.context.claims().owner_of(row.pk, &work.record.uid());
-            Ok(match owner {
-                Some(rival) => observe::taken_by(name, &rival.resource, rival.deleting),
-                None => Observed::Unowned(row),
-            })
-        }
-        None => {
-            let refused = observe::holder(server, name, now).await?.refused(name);
-            Ok(Observed::Taken(if work.owned_pk().is_some() {
-                // It may be our own stage, which the token sees no more.
-                refused.mended_elsewhere()
-            } else {
-                refused
-            }))
-        }
-    }
+    let Some(row) = observe::by_name(server, name, Freshness::Live, now).await? else {
+        return Ok(Observed::Taken(observe::holder(server, name, now).await?.refused(name)));
+    };
+    let owner = work.context.claims().owner_of(row.pk, &work.record.uid());
+    Ok(match owner {
+        Some(rival) => observe::taken_by(name, &rival.resource, rival.deleting),
+        None => Observed::Unowned(row),
+    })
 }

@@ -278,7 +278,7 @@ impl Difference {
         set: impl FnOnce(&mut StageChanges, &T),
     ) {
         if desired != observed {
-            self.differs(name, show(desired), show(observed));
+            self.differs(name, &show(desired), &show(observed));
             set(&mut self.changes, desired);
         }
     }
@@ -296,11 +296,11 @@ impl Difference {
         }
     }
 
-    fn differs(&mut self, field: &str, desired: String, observed: String) {
+    fn differs(&mut self, field: &str, desired: &str, observed: &str) {
         self.drift.push(Drift {
             field: field.to_owned(),
-            desired: Some(bounded(&desired, schema::STATUS_URL)),
-            observed: Some(bounded(&observed, schema::STATUS_URL)),
+            desired: Some(bounded(desired, schema::STATUS_URL)),
+            observed: Some(bounded(observed, schema::STATUS_URL)),
         });
     }
 }
@@ -378,14 +378,14 @@ fn credential_group(all: &mut Difference, desired: &Credentials, row: &StageRow,
     } = desired;
     let before = all.drift.len();
     if provider.as_str() != row.provider {
-        all.differs("provider", provider.as_str().to_owned(), row.provider.clone());
+        all.differs("provider", provider.as_str(), &row.provider);
     }
     if !same(account_sid, &row.account_sid) {
         let show = |value| fingerprint::shown(value, account_in_clear.as_deref()).unwrap_or_else(sensitive);
-        all.differs("account_sid", show(account_sid), show(&row.account_sid));
+        all.differs("account_sid", &show(account_sid), &show(&row.account_sid));
     }
     if auth_type.as_str() != row.auth_type {
-        all.differs("auth_type", auth_type.as_str().to_owned(), row.auth_type.clone());
+        all.differs("auth_type", auth_type.as_str(), &row.auth_type);
     }
     let group_differs = all.drift.len() > before;
 
@@ -408,14 +408,14 @@ fn credential_group(all: &mut Difference, desired: &Credentials, row: &StageRow,
     }
     if stale && resend && !group_differs {
         // Only a difference that is known to be one is drift; this one is a precaution or a rotation.
-        all.differs("auth", sensitive(), sensitive());
+        all.differs("auth", SENSITIVE, SENSITIVE);
     }
 }
 
 fn secret_differs(all: &mut Difference, field: &str, desired: &SecretString, observed: Option<&SecretString>) -> bool {
     let differs = observed.is_some_and(|observed| !same(desired, observed));
     if differs {
-        all.differs(field, sensitive(), sensitive());
+        all.differs(field, SENSITIVE, SENSITIVE);
     }
     differs
 }

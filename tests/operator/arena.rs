@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use authentik_sim::{Config, Sim};
-use authentik_stage_operator::api::{AuthenticatorSMSStage, AuthentikConnection, FIELD_MANAGER};
+use authentik_stage_operator::api::{AuthenticatorSMSStage, AuthentikConnection};
 use authentik_stage_operator::authentik::Observer;
 use authentik_stage_operator::clock::{Clock, ManualClock};
 use authentik_stage_operator::controller::events::Events;
@@ -671,6 +671,3 @@ pub fn message(stage: &AuthenticatorSMSStage) -> String {
         .message
         .clone()
 }
-
-/// Names the manager that the operator writes with, so that a test which looks for it fails when it changes.
-pub const MANAGER: &str = FIELD_MANAGER;

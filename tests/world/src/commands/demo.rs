@@ -82,7 +82,7 @@ async fn play(scene: &Scene) -> Result<(), Error> {
     expect(
         scene
             .sim
-            .edit(stage.pk, |stage| stage.from_number = "+15550199".to_owned()),
+            .edit(stage.pk, |stage| "+15550199".clone_into(&mut stage.from_number)),
         "the stage can be edited",
     )?;
     let took = scene
