@@ -163,6 +163,7 @@ pub async fn run(
         stages_listed.set();
         futures::future::join_all(first_connections).await;
         connections_listed.set();
+        invalid::claim_what_they_have(&shared).await;
     };
     let mut known = std::pin::pin!(known);
     loop {
@@ -294,12 +295,13 @@ impl Shared {
     }
 
     fn stage_is_gone(&self, key: &ResourceKey) {
-        self.invalid.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-        let Some(stage) = self.stages.remove(key) else { return };
-        if let Some(since) = &stage.metadata.deletion_timestamp {
-            let took = self.context.clock.wall().duration_since(since.0);
-            self.metrics.deleted(took.unsigned_abs());
-        }
+        let invalid = self.invalid.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        let Some(stage) = self.stages.remove(key) else {
+            if let Some(uid) = invalid.and_then(|metadata| metadata.uid) {
+                self.forget(&uid);
+            }
+            return;
+        };
         self.queue.forget(&Object::Stage(key.clone()));
         if let Some(since) = &stage.metadata.deletion_timestamp {
             self.metrics

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::Api;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use super::Shared;
 use crate::api::{FIELD_MANAGER, GROUP, Reason, STAGE_FINALIZER, VERSION};
+use crate::reconcile::claims::Claim;
 use crate::reconcile::status::{self, Verdict};
 use crate::reconcile::{Failure, Pass, ResourceKey, kubernetes};
 
@@ -31,11 +32,45 @@ pub(super) fn reference(shared: &Shared, key: &ResourceKey) -> Option<ObjectRefe
     })
 }
 
+fn api(shared: &Shared, namespace: &str) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk(GROUP, VERSION, KIND);
+    let resource = ApiResource::from_gvk_with_plural(&kind, "authenticatorsmsstages");
+    Api::namespaced_with(shared.context.kube.clone(), namespace, &resource)
+}
+
+/// The status as it is: what this version does not know must be neither lost nor overlooked.
+fn status_of(object: &DynamicObject) -> Value {
+    object.data.get("status").cloned().unwrap_or_else(|| json!({}))
+}
+
+/// Before the first pass: what their records say that they own is theirs, though nobody can read their specs. No other
+/// resource takes it over, and their connections stay.
+pub(super) async fn claim_what_they_have(shared: &Shared) {
+    let keys: Vec<ResourceKey> = {
+        let invalid = shared.invalid.lock().unwrap_or_else(PoisonError::into_inner);
+        invalid.keys().cloned().collect()
+    };
+    for key in keys {
+        if let Ok(Some(object)) = kubernetes::answer(api(shared, &key.namespace).get_opt(&key.name)).await {
+            claim(shared, &key, &object);
+        }
+    }
+}
+
+fn claim(shared: &Shared, key: &ResourceKey, object: &DynamicObject) {
+    let uid = object.uid().unwrap_or_default();
+    let created_at = object.creation_timestamp().map(|time| time.0).unwrap_or_default();
+    let mut claims = shared.context.claims();
+    if claims.get(&uid).is_none()
+        && let Some(claim) = Claim::of_record(key.clone(), created_at, &status_of(object))
+    {
+        claims.put(&uid, claim);
+    }
+}
+
 /// Says so in the resource's status. The text of the error is not repeated: it may quote values.
 pub(super) async fn report(shared: &Arc<Shared>, key: &ResourceKey) -> Pass {
-    let resource =
-        ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, VERSION, KIND), "authenticatorsmsstages");
-    let api: Api<DynamicObject> = Api::namespaced_with(shared.context.kube.clone(), &key.namespace, &resource);
+    let api = api(shared, &key.namespace);
     let mut pass = Pass {
         failure: Some(Reason::InvalidSpec),
         ..Pass::default()
@@ -44,8 +79,8 @@ pub(super) async fn report(shared: &Arc<Shared>, key: &ResourceKey) -> Pass {
         pass.next = Some(Duration::from_secs(30));
         return pass;
     };
-    // Looked at as it is: what this version does not know must be neither lost nor overlooked.
-    let before = object.data.get("status").cloned().unwrap_or_else(|| json!({}));
+    claim(shared, key, &object);
+    let before = status_of(&object);
     let leaving = object.metadata.deletion_timestamp.is_some();
     let finalizers = object.metadata.finalizers.clone().unwrap_or_default();
     let ours = finalizers.iter().position(|finalizer| finalizer == STAGE_FINALIZER);

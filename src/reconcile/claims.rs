@@ -88,6 +88,35 @@ impl Claim {
         )
     }
 
+    /// What a resource keeps whose spec nobody can read: the stage that its status says it has, or may have. None:
+    /// nothing.
+    #[must_use]
+    pub fn of_record(resource: ResourceKey, created_at: Timestamp, status: &serde_json::Value) -> Option<Self> {
+        let text = |pointer| status.pointer(pointer).and_then(|value| value.as_str());
+        let pk = text("/stage/pk")
+            .filter(|_| text("/origin").is_some())
+            .and_then(|pk| pk.parse().ok());
+        let intent = text("/pendingCreate/name").map(ToOwned::to_owned);
+        let connection = text("/connection/namespace").zip(text("/connection/name"));
+        (pk.is_some() || intent.is_some()).then(|| Self {
+            created_at,
+            connection: connection.map(|(namespace, name)| ConnectionKey {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+            }),
+            name: text("/stage/name").unwrap_or(&resource.name).to_owned(),
+            pk,
+            has_name: pk.is_some(),
+            intent,
+            deleting: false,
+            watched: None,
+            admitted: true,
+            writes: false,
+            deletes: false,
+            resource,
+        })
+    }
+
     /// The same claim of a resource that owns this stage, which has that name.
     #[must_use]
     pub fn with(mut self, pk: Option<Uuid>, named: Option<&str>) -> Self {
