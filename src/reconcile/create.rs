@@ -241,12 +241,18 @@ fn created(work: &mut Work<'_>, server: &Server, row: &StageRow) -> Result<Obser
 /// The name is taken by a stage that is not ours.
 async fn name_taken(work: &Work<'_>, server: &Server, name: &str) -> Result<Observed, Halt> {
     let now = work.context.clock.now();
-    let Some(row) = observe::by_name(server, name, Freshness::Live, now).await? else {
-        return Ok(Observed::Taken(observe::holder(server, name, now).await?.refused(name)));
-    };
-    let owner = work.context.claims().owner_of(row.pk, &work.record.uid());
-    Ok(match owner {
-        Some(rival) => observe::taken_by(name, &rival.resource, rival.deleting),
-        None => Observed::Unowned(row),
-    })
+    if let Some(row) = observe::by_name(server, name, Freshness::Live, now).await? {
+        let owner = work.context.claims().owner_of(row.pk, &work.record.uid());
+        return Ok(match owner {
+            Some(rival) => observe::taken_by(name, &rival.resource, rival.deleting),
+            None => Observed::Unowned(row),
+        });
+    }
+    let refused = observe::holder(server, name, now).await?.refused(name);
+    Ok(Observed::Taken(if work.owned_pk().is_some() {
+        // It may be our own stage, which the token sees no more.
+        refused.mended_elsewhere()
+    } else {
+        refused
+    }))
 }
