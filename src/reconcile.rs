@@ -30,6 +30,7 @@ pub mod memory;
 pub mod namespaces;
 pub mod observe;
 mod ownership;
+pub mod permission;
 pub mod plan;
 pub mod record;
 pub mod resolve;

@@ -1,5 +1,6 @@
 //! Step 5: carries out one action in authentik. The only writer there.
 
+use super::permission;
 use std::collections::BTreeMap;
 
 use uuid::Uuid;
@@ -10,11 +11,6 @@ use crate::authentik::{Effect, Error, StageChanges, StageRow, WriteTag};
 use super::plan::Update;
 use super::server::Server;
 use super::{Context, Failure};
-
-/// Permission to create a stage.
-pub const ADD: &str = "authentik_stages_authenticator_sms.add_authenticatorsmsstage";
-/// Permission to change a stage.
-pub const CHANGE: &str = "authentik_stages_authenticator_sms.change_authenticatorsmsstage";
 
 /// What a create came to.
 #[allow(clippy::large_enum_variant)] // one at a time, and moved on at once
@@ -50,7 +46,7 @@ pub async fn create(context: &Context, server: &Server, fields: &StageChanges, t
     match server.client.create_stage(fields, &server.features(), tag).await {
         Ok(row) => {
             server.answered();
-            server.permitted(ADD);
+            server.permitted(permission::ADD);
             server.showed_a_stage();
             server.wrote(row.pk, Some(row.clone()), context.clock.now());
             Created::Stage(row)
@@ -66,7 +62,7 @@ pub async fn create(context: &Context, server: &Server, fields: &StageChanges, t
                 .map_or(Created::NameTaken, Created::Nothing)
         }
         Err(error) => {
-            let failure = server.failure(&error, &format!("create stage {name:?}"), ADD, now);
+            let failure = server.failure(&error, &format!("create stage {name:?}"), permission::ADD, now);
             match error.effect() {
                 Effect::None => Created::Nothing(failure),
                 Effect::Over => Created::Over(failure),
@@ -170,7 +166,7 @@ async fn send(
     match server.client.update_stage(pk, changes, &server.features(), tag).await {
         Ok(row) => {
             server.answered();
-            server.permitted(CHANGE);
+            server.permitted(permission::CHANGE);
             server.showed_a_stage();
             server.wrote(pk, Some(row.clone()), context.clock.now());
             Ok(Sent::Row(row))
@@ -181,7 +177,7 @@ async fn send(
             server.wrote(pk, None, context.clock.now());
             Ok(Sent::Gone)
         }
-        Err(error) => Err(server.failure(&error, &format!("change stage {pk}"), CHANGE, now)),
+        Err(error) => Err(server.failure(&error, &format!("change stage {pk}"), permission::CHANGE, now)),
     }
 }
 

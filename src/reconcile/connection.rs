@@ -5,6 +5,7 @@ pub mod check;
 pub mod ingredients;
 pub mod sync;
 
+use super::permission;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -244,7 +245,7 @@ impl Work<'_> {
                 // Told apart from a missing right by the look at the version, which needs none.
                 Err(failure) if failure.reason == Reason::Forbidden => {
                     check::version(self.context, server).await?;
-                    server.lacks(super::observe::VIEW);
+                    server.lacks(permission::VIEW);
                     return Err(failure);
                 }
                 round => round?,

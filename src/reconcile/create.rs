@@ -11,6 +11,7 @@
 //! no name is changed and no resource let go before it has shown its stage or can take effect no more. Otherwise a
 //! request that lands late would find its name free again, and leave a stage that nobody knows.
 
+use super::permission;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -21,7 +22,6 @@ use crate::api::{Origin, PendingCreate, Reason};
 use crate::authentik::{Error, StageRow};
 
 use super::apply::{self, Created};
-use super::connection::check::VIEW_EVENTS;
 use super::goal::{Goal, is_intended};
 use super::observe::{self, Freshness, Observed};
 use super::record::Fenced;
@@ -149,7 +149,12 @@ async fn written_by(server: &Server, pk: Uuid, now: Instant) -> Result<Option<St
             server.set_may_view_events(false);
             Ok(None)
         }
-        Err(error) => Err(server.failure(&error, &format!("read who created stage {pk}"), VIEW_EVENTS, now)),
+        Err(error) => Err(server.failure(
+            &error,
+            &format!("read who created stage {pk}"),
+            permission::VIEW_EVENTS,
+            now,
+        )),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Deletes what a resource owns, and ends, or says what blocks it. It looks at no more of the spec than the policies,
 //! so that a wrong spec blocks nothing, and it goes by key, never by name.
 
+use super::permission;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -9,20 +10,11 @@ use crate::api::{DeletionPolicy, Dependent, Origin, Reason, schema};
 use crate::authentik::{Error, StageRow, UsedBy};
 
 use super::create::{self, Found};
-use super::observe::{self, Freshness, VIEW};
+use super::observe::{self, Freshness};
 use super::server::{Server, State};
 use super::status::Verdict;
 use super::validate::deletion_policy;
 use super::{ConnectionKey, Failure, Halt, Work, resolve};
-
-/// Permission to delete a stage.
-const DELETE: &str = "authentik_stages_authenticator_sms.delete_authenticatorsmsstage";
-/// Permission to see enrolled devices, without which "none" and "not allowed" look alike.
-pub const VIEW_DEVICES: &str = "authentik_stages_authenticator_sms.view_smsdevice";
-/// Permission to delete enrolled devices.
-const DELETE_DEVICES: &str = "authentik_stages_authenticator_sms.delete_smsdevice";
-/// Permission to see the validation stages that enrol with the stage.
-pub const VIEW_VALIDATE: &str = "authentik_stages_authenticator_validate.view_authenticatorvalidatestage";
 
 /// A flow that only configures the stage dies with it without harm.
 const HARMLESS_DESIGNATION: &str = "stage_configuration";
@@ -183,11 +175,11 @@ async fn delete(work: &mut Work<'_>, server: &Server, pk: Uuid) -> Result<(), Ha
     match server.client.delete_stage(pk, &work.tag(None)).await {
         Ok(()) => {
             server.answered();
-            server.permitted(DELETE);
+            server.permitted(permission::DELETE);
         }
         Err(Error::NotFound { .. }) => observe::absent(server, pk, pinned.as_ref())?,
         Err(error) => {
-            let failure = server.failure(&error, &doing, DELETE, now);
+            let failure = server.failure(&error, &doing, permission::DELETE, now);
             // A server that protects devices has no better answer than an error.
             let devices = devices(work, server, pk).await.unwrap_or_default();
             if devices > 0 {
@@ -239,8 +231,8 @@ async fn look_for_dependents(work: &mut Work<'_>, server: &Server, row: &StageRo
         .client
         .validate_stages_with(row.pk)
         .await
-        .map_err(|error| server.failure(&error, &doing, VIEW_VALIDATE, now))?;
-    server.permitted(VIEW_VALIDATE);
+        .map_err(|error| server.failure(&error, &doing, permission::VIEW_VALIDATE, now))?;
+    server.permitted(permission::VIEW_VALIDATE);
     dependents.extend(dependent(
         "validateStages",
         validate.iter().map(|stage| stage.name.clone()),
@@ -274,7 +266,7 @@ async fn sees_devices(work: &Work<'_>, server: &Server) -> Result<(), Failure> {
                 server.key
             ),
         )),
-        Err(error) => Err(server.failure(&error, doing, VIEW_DEVICES, now)),
+        Err(error) => Err(server.failure(&error, doing, permission::VIEW_DEVICES, now)),
     }
 }
 
@@ -329,7 +321,7 @@ async fn used_by_devices(work: &Work<'_>, server: &Server, pk: Uuid) -> Result<V
         .client
         .used_by(pk)
         .await
-        .map_err(|error| server.failure(&error, &doing, VIEW, now))?;
+        .map_err(|error| server.failure(&error, &doing, permission::VIEW, now))?;
     server.answered();
     Ok(used_by
         .into_iter()
@@ -346,9 +338,14 @@ async fn delete_devices(work: &Work<'_>, server: &Server, pk: Uuid) -> Result<()
     let now = work.context.clock.now();
     for device in used_by_devices(work, server, pk).await? {
         match server.client.delete_device(&device.pk, &work.tag(None)).await {
-            Ok(()) | Err(Error::NotFound { .. }) => server.permitted(DELETE_DEVICES),
+            Ok(()) | Err(Error::NotFound { .. }) => server.permitted(permission::DELETE_DEVICES),
             Err(error) => {
-                return Err(server.failure(&error, &format!("delete device {}", device.pk), DELETE_DEVICES, now));
+                return Err(server.failure(
+                    &error,
+                    &format!("delete device {}", device.pk),
+                    permission::DELETE_DEVICES,
+                    now,
+                ));
             }
         }
     }

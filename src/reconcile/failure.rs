@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::api::{Abnormal, Reason};
 use crate::authentik::Error;
 
-use super::ConnectionKey;
+use super::{ConnectionKey, ResourceKey};
 
 /// Why a resource is not as declared.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,4 +193,16 @@ pub fn of_call(error: &Error, doing: &str, permission: &str, connection: &Connec
         ),
     };
     Failure::new(reason, message).not_before(error.retry_after())
+}
+
+/// The name belongs to another resource.
+#[must_use]
+pub fn name_of_another(name: &str, other: &ResourceKey, leaving: bool) -> Failure {
+    let failure = Failure::new(
+        Reason::NameConflict,
+        format!(
+            "stage {name:?} belongs to AuthenticatorSMSStage {other}: choose another name, or delete one of the two resources"
+        ),
+    );
+    if leaving { failure.mended_elsewhere() } else { failure }
 }

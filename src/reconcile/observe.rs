@@ -1,5 +1,6 @@
 //! Step 3: what authentik holds. Reads only, from the connection's snapshot where that is enough.
 
+use super::permission;
 use std::time::Instant;
 
 use uuid::Uuid;
@@ -9,11 +10,6 @@ use crate::authentik::{Error, Lookup, StageRow};
 
 use super::server::Server;
 use super::{Failure, ResourceKey};
-
-/// Permission to read stages.
-pub const VIEW: &str = "authentik_stages_authenticator_sms.view_authenticatorsmsstage";
-/// Permission to read stages of every kind.
-pub const VIEW_ANY: &str = "authentik_flows.view_stage";
 
 /// What authentik holds, as far as one resource is concerned.
 #[derive(Clone, Debug)]
@@ -65,7 +61,7 @@ pub async fn by_pk(
             server.answered();
             absent(server, pk, pinned).map(|()| None)
         }
-        Err(error) => Err(server.failure(&error, &format!("read stage {pk}"), VIEW, now)),
+        Err(error) => Err(server.failure(&error, &format!("read stage {pk}"), permission::VIEW, now)),
     }
 }
 
@@ -124,7 +120,7 @@ pub async fn by_name(
             }
             // Renamed or deleted since the last round: ask by name.
             Ok(_) | Err(Error::NotFound { .. }) => {}
-            Err(error) => return Err(server.failure(&error, &doing(), VIEW, now)),
+            Err(error) => return Err(server.failure(&error, &doing(), permission::VIEW, now)),
         },
         Lookup::Unknown => {}
     }
@@ -132,7 +128,7 @@ pub async fn by_name(
         .client
         .stage_by_name(name)
         .await
-        .map_err(|error| server.failure(&error, &doing(), VIEW, now))?;
+        .map_err(|error| server.failure(&error, &doing(), permission::VIEW, now))?;
     server.answered();
     Ok(row)
 }
@@ -162,7 +158,10 @@ impl Holder {
         match self {
             Self::Kind(kind) => of_another_kind(kind, name),
             Self::Hidden => taken(
-                &format!("a stage that the token may not see (grant {VIEW_ANY} to see it)"),
+                &format!(
+                    "a stage that the token may not see (grant {} to see it)",
+                    permission::VIEW_ANY
+                ),
                 name,
             ),
             Self::Nobody => Failure::new(
@@ -199,12 +198,17 @@ pub async fn holder(server: &Server, name: &str, now: Instant) -> Result<Holder,
             .next()
             .map_or(Holder::Nobody, |stage| Holder::Kind(stage.meta_model_name))),
         Err(Error::Forbidden { .. }) => Ok(Holder::Hidden),
-        Err(error) => Err(server.failure(&error, &format!("look for any stage named {name:?}"), VIEW_ANY, now)),
+        Err(error) => Err(server.failure(
+            &error,
+            &format!("look for any stage named {name:?}"),
+            permission::VIEW_ANY,
+            now,
+        )),
     }
 }
 
 /// The stage belongs to another resource of this operator.
 #[must_use]
 pub fn taken_by(name: &str, other: &ResourceKey, leaving: bool) -> Observed {
-    Observed::Taken(super::plan::name_of_another(name, other, leaving))
+    Observed::Taken(super::failure::name_of_another(name, other, leaving))
 }

@@ -8,7 +8,7 @@ use super::plan::Update;
 use super::record::Fenced;
 use super::server::Server;
 use super::status::{self, Notice, Verdict};
-use super::{Failure, Halt, Object, Work, plan};
+use super::{Failure, Halt, Object, Work, failure};
 use crate::api::{Origin, PinnedConnection, Reason};
 use crate::authentik::StageRow;
 
@@ -54,7 +54,7 @@ impl Work<'_> {
 
     fn reserve(&self, server: &Server, row: &StageRow) -> Result<(), Failure> {
         let owned = self.context.claims().own(&self.record.uid(), &server.key, row.pk);
-        owned.map_err(|rival| plan::name_of_another(&row.name, &rival.resource, rival.deleting))
+        owned.map_err(|rival| failure::name_of_another(&row.name, &rival.resource, rival.deleting))
     }
 
     pub(super) fn pin(&mut self, server: &Server) {
@@ -78,7 +78,7 @@ impl Work<'_> {
     pub(super) fn stand_back(&self, server: &Server) -> Result<(), Failure> {
         let name = self.wanted_name();
         match self.before(server, &name) {
-            Some(rival) => Err(plan::name_of_another(&name, &rival.resource, rival.deleting)),
+            Some(rival) => Err(failure::name_of_another(&name, &rival.resource, rival.deleting)),
             None => Ok(()),
         }
     }
@@ -114,7 +114,7 @@ impl Work<'_> {
         };
         match self.before(server, &name) {
             Some(rival) => {
-                let conflict = plan::name_of_another(&name, &rival.resource, rival.deleting);
+                let conflict = failure::name_of_another(&name, &rival.resource, rival.deleting);
                 (update.without("name"), Some(conflict))
             }
             None => (update, None),

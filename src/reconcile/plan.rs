@@ -19,11 +19,11 @@ use uuid::Uuid;
 use crate::api::{AdoptionPolicy, Drift, ManagementPolicy, Provider, Reason, schema};
 use crate::authentik::{StageChanges, StageRow};
 
+use super::Failure;
 use super::fingerprint::{self, same};
 use super::goal::{Credentials, Goal, Resolved};
 use super::observe::Observed;
 use super::status::bounded;
-use super::{Failure, ResourceKey};
 
 /// What a drift entry shows in place of a credential.
 pub const SENSITIVE: &str = "(sensitive)";
@@ -240,18 +240,6 @@ fn adoption(goal: &Goal, row: &StageRow, drift: &[Drift], policy: AdoptionPolicy
             ),
         )),
     }
-}
-
-/// The name belongs to another resource.
-#[must_use]
-pub fn name_of_another(name: &str, other: &ResourceKey, leaving: bool) -> Failure {
-    let failure = Failure::new(
-        Reason::NameConflict,
-        format!(
-            "stage {name:?} belongs to AuthenticatorSMSStage {other}: choose another name, or delete one of the two resources"
-        ),
-    );
-    if leaving { failure.mended_elsewhere() } else { failure }
 }
 
 /// What is not shown of a stage that belongs to somebody else, not even whether it equals the spec.

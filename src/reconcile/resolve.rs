@@ -1,5 +1,6 @@
 //! Step 2: follows every reference of a valid spec: connection, Secrets, flow, mapping.
 
+use super::permission;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,11 +21,6 @@ use super::secrets::{SecretValue, Secrets};
 use super::server::{self, Server, State};
 use super::validate::{self, CredentialSources, FlowRef, MappingRef, Source, ValidStage};
 use super::{ConnectionKey, Context, Failure, Halt, fingerprint, kubernetes};
-
-/// Permission to find a flow by its slug.
-pub const VIEW_FLOW: &str = "authentik_flows.view_flow";
-/// Permission to find a webhook mapping by its name.
-pub const VIEW_MAPPING: &str = "authentik_events.view_notificationwebhookmapping";
 
 /// Which connection a resource goes through. The operator's default matters only until the first one is pinned.
 ///
@@ -166,7 +162,7 @@ pub async fn flow(server: &Server, by: &FlowRef, now: Instant) -> Resolved<Uuid>
     }
     match (server.lookups.flow(&server.client, by, now).await, by) {
         (Ok(Some(flow)), _) => {
-            server.permitted(VIEW_FLOW);
+            server.permitted(permission::VIEW_FLOW);
             Ok(flow.pk)
         }
         (Ok(None), _) => Err(Failure::new(
@@ -178,7 +174,7 @@ pub async fn flow(server: &Server, by: &FlowRef, now: Instant) -> Resolved<Uuid>
         )),
         // authentik itself checks a key that nobody here may look up.
         (Err(Error::Forbidden { .. }), FlowRef::Uuid(pk)) => Ok(*pk),
-        (Err(error), _) => Err(server.failure(&error, &format!("find the {what}"), VIEW_FLOW, now)),
+        (Err(error), _) => Err(server.failure(&error, &format!("find the {what}"), permission::VIEW_FLOW, now)),
     }
 }
 
@@ -193,7 +189,7 @@ pub async fn mapping(server: &Server, by: &MappingRef, now: Instant) -> Resolved
     };
     match (server.lookups.mapping(&server.client, by, now).await, by) {
         (Ok(Some(mapping)), _) => {
-            server.permitted(VIEW_MAPPING);
+            server.permitted(permission::VIEW_MAPPING);
             Ok(mapping.pk)
         }
         (Ok(None), _) => Err(Failure::new(
@@ -204,7 +200,7 @@ pub async fn mapping(server: &Server, by: &MappingRef, now: Instant) -> Resolved
             ),
         )),
         (Err(Error::Forbidden { .. }), MappingRef::Uuid(pk)) => Ok(*pk),
-        (Err(error), _) => Err(server.failure(&error, &format!("find the {what}"), VIEW_MAPPING, now)),
+        (Err(error), _) => Err(server.failure(&error, &format!("find the {what}"), permission::VIEW_MAPPING, now)),
     }
 }
 

@@ -12,6 +12,7 @@ mod fields;
 mod gate;
 mod life;
 mod lint;
+mod process;
 mod reasons;
 mod recovery;
 mod tenancy;

@@ -1,18 +1,14 @@
 //! What a server says of itself and of the token, by reads that leave no trace.
 
+use crate::reconcile::permission;
 use std::time::Duration;
 
 use uuid::Uuid;
 
 use crate::api::Reason;
 use crate::authentik::Error;
-use crate::reconcile::apply::{ADD, CHANGE};
-use crate::reconcile::deletion::{VIEW_DEVICES, VIEW_VALIDATE};
 use crate::reconcile::server::Server;
 use crate::reconcile::{Context, Failure};
-
-/// Permission to read audit events: of use, never needed.
-pub const VIEW_EVENTS: &str = "authentik_events.view_event";
 
 /// What present resources need of the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,20 +62,20 @@ pub async fn check(context: &Context, server: &Server, needs: Needs) -> Result<O
             .client
             .may_add()
             .await
-            .map_err(|error| server.failure(&error, "ask what the token may create", ADD, now))?;
-        lacking = require(server, add, ADD).err();
+            .map_err(|error| server.failure(&error, "ask what the token may create", permission::ADD, now))?;
+        lacking = require(server, add, permission::ADD).err();
         if let Some(pk) = probe_of_changes(server) {
             lacking = lacking.or(may_change(context, server, pk).await?);
         }
     }
     if needs.deletes {
         let devices = server.client.device_count().await.map(|_| ());
-        probe(server, &devices, VIEW_DEVICES);
+        probe(server, &devices, permission::VIEW_DEVICES);
         let validate = server.client.validate_stages_with(Uuid::nil()).await.map(|_| ());
-        probe(server, &validate, VIEW_VALIDATE);
+        probe(server, &validate, permission::VIEW_VALIDATE);
     }
     let events = server.client.newest_stage_events("model_updated", None, 1).await;
-    tracing::debug!(connection = %server.key, permission = VIEW_EVENTS, granted = events.is_ok(), "probed");
+    tracing::debug!(connection = %server.key, permission = permission::VIEW_EVENTS, granted = events.is_ok(), "probed");
     server.set_may_view_events(events.is_ok());
     Ok(lacking)
 }
@@ -96,10 +92,10 @@ pub fn probe_of_changes(server: &Server) -> Option<Uuid> {
 pub async fn may_change(context: &Context, server: &Server, pk: Uuid) -> Result<Option<Failure>, Failure> {
     let now = context.clock.now();
     match server.client.may_change(pk).await {
-        Ok(change) => Ok(require(server, change, CHANGE).err()),
+        Ok(change) => Ok(require(server, change, permission::CHANGE).err()),
         // Gone since the last round: the round will tell.
         Err(Error::NotFound { .. }) => Ok(None),
-        Err(error) => Err(server.failure(&error, "ask what the token may change", CHANGE, now)),
+        Err(error) => Err(server.failure(&error, "ask what the token may change", permission::CHANGE, now)),
     }
 }
 

@@ -1,11 +1,11 @@
 //! One round: all SMS stages of a server, read once for everybody.
 
+use crate::reconcile::permission;
 use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
 use crate::authentik::{Lookup, Round, StageRow, WriteTag, list_all};
-use crate::reconcile::observe::VIEW;
 use crate::reconcile::server::Server;
 use crate::reconcile::{ConnectionKey, Context, Failure, Object};
 
@@ -42,9 +42,9 @@ pub async fn sync(context: &Context, server: &Server) -> Result<Synced, Failure>
         }
     })
     .await
-    .map_err(|error| server.failure(&error, "list SMS stages", VIEW, started))?;
+    .map_err(|error| server.failure(&error, "list SMS stages", permission::VIEW, started))?;
     server.answered();
-    server.permitted(VIEW);
+    server.permitted(permission::VIEW);
     if !rows.is_empty() {
         server.showed_a_stage();
     }
