@@ -277,43 +277,44 @@ pub async fn a_stage_of_another_kind_keeps_its_name(reason: Reason) {
 
 pub async fn a_stage_that_may_not_be_taken_over_shows_no_values(reason: Reason) {
     let arena = Arena::new(NEWEST).await;
-    for name in ["never", "if-match"] {
-        arena
-            .sim
-            .with(|state| state.add_stage(authentik_sim::Stage::twilio(name)));
-    }
+    let theirs = |name: &str, from_number: &str| authentik_sim::Stage {
+        from_number: from_number.to_owned(),
+        ..authentik_sim::Stage::twilio(name)
+    };
+    arena.sim.with(|state| {
+        state.add_stage(theirs("never", "+15559999"));
+        state.add_stage(theirs("if-match", "+15559999"));
+        state.add_stage(theirs("account", "+15550100"));
+    });
     arena.twilio("never", json!({"adoptionPolicy": "Never"})).await;
     arena.twilio("if-match", json!({})).await;
-    for (name, says) in [
+    arena.twilio("account", json!({})).await;
+    // That an account differs is told only where nothing else does, and not where: a guess is not to be confirmed.
+    for (name, says, drift) in [
         (
             "never",
-            [
-                "did not create",
-                "adoptionPolicy to IfMatch or Always",
-                "choose another name",
-            ],
+            ["choose another name", "IfMatch or Always"],
+            &["from_number"][..],
         ),
         (
             "if-match",
-            ["did not create", "differs in from_number", "adoptionPolicy to Always"],
+            ["it differs in from_number:", "adoptionPolicy to Always"],
+            &["from_number"],
+        ),
+        (
+            "account",
+            ["it differs in its account:", "adoptionPolicy to Always"],
+            &[],
         ),
     ] {
+        let says = ["that this resource did not create", says[0], says[1]];
         let stage: Stage = seen(&arena, name, "False", reason, STALLED, &says).await;
         let status = stage.status.unwrap();
         assert_eq!(status.stage, None, "{name}: nobody's to read");
         let fields: Vec<_> = status.drift.iter().map(|drift| drift.field.as_str()).collect();
-        assert_eq!(
-            fields,
-            ["from_number"],
-            "{name}: whether a guessed account is right is nobody's to learn"
-        );
-        assert!(
-            status
-                .drift
-                .iter()
-                .all(|drift| drift.desired.is_none() && drift.observed.is_none()),
-            "{name}"
-        );
+        assert_eq!(fields, drift, "{name}");
+        let values = status.drift.iter().flat_map(|drift| [&drift.desired, &drift.observed]);
+        assert_eq!(values.flatten().count(), 0, "{name}");
         arena.edit_stage(name, json!({"adoptionPolicy": "Always"})).await;
         available(&arena, name).await;
         assert_eq!(arena.sim.stage_named(name).unwrap().account_sid, SID);

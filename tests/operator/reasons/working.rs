@@ -74,7 +74,7 @@ pub async fn an_edit_waits_for_a_create_whose_reply_was_lost(reason: Reason) {
     )
     .await;
     arena.edit_stage("sms", json!({"fromNumber": "+15550199"})).await;
-    let says = ["the reply", "creates stage \"sms\"", "waiting until the stage appears"];
+    let says = ["the reply", "creates stage \"sms\"", "was lost", "waiting until"];
     let stage: Stage = seen(&arena, "sms", "False", reason, RECONCILING, &says).await;
     assert!(stage.status.unwrap().pending_create.is_some());
     assert_eq!(
