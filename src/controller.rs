@@ -7,6 +7,7 @@
 //! ```
 
 pub mod events;
+mod first_lists;
 pub mod health;
 mod invalid;
 pub mod logging;
@@ -24,7 +25,6 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::api::{AuthenticatorSMSStage, AuthentikConnection, NamespacesFrom};
@@ -138,11 +138,9 @@ pub async fn run(
         namespaces.iter().cloned().map(Some).collect()
     };
     let mut watching = JoinSet::new();
-    let (mut first_stages, mut first_connections) = (Vec::new(), Vec::new());
-    for scope in &scopes {
-        let ((stages, listed), (connections, connections_are_listed)) = (oneshot::channel(), oneshot::channel());
-        first_stages.push(listed);
-        first_connections.push(connections_are_listed);
+    let (stage_lists, stages_are_listed) = first_lists::expect(scopes.len(), stages_listed);
+    let (connection_lists, connections_are_listed) = first_lists::expect(scopes.len(), connections_listed);
+    for ((scope, stages), connections) in scopes.iter().zip(stage_lists).zip(connection_lists) {
         watching.spawn(watches::stages(Arc::clone(&shared), scope.clone(), stages));
         watching.spawn(watches::connections(Arc::clone(&shared), scope.clone(), connections));
         if secrets == SecretAccess::Watch {
@@ -159,10 +157,8 @@ pub async fn run(
     let mut stop = std::pin::pin!(stop);
     // No pass before every resource that owns a stage is known: who has what decides who may have what.
     let known = async {
-        futures::future::join_all(first_stages).await;
-        stages_listed.set();
-        futures::future::join_all(first_connections).await;
-        connections_listed.set();
+        futures::future::join_all(stages_are_listed).await;
+        futures::future::join_all(connections_are_listed).await;
         invalid::claim_what_they_have(&shared).await;
     };
     let mut known = std::pin::pin!(known);

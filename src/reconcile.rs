@@ -172,6 +172,9 @@ pub struct Pass {
     pub rotated: bool,
 }
 
+/// A snapshot that is older is no witness: rounds are rare, or fail.
+const SNAPSHOT: Duration = Duration::from_secs(120);
+
 /// As often as this a pass begins again at once when the resource changes under it.
 const ATTEMPTS: usize = 4;
 
@@ -295,7 +298,12 @@ impl<'a> Work<'a> {
                     &rest,
                 ));
             }
-            Err(halt) => return Err(halt),
+            Err(halt) => {
+                if matches!(&halt, Halt::Failed(failure) if failure.reason == Reason::ConnectionNotAllowed) {
+                    self.stand_aside(&stage.name);
+                }
+                return Err(halt);
+            }
         };
         self.context.claims().admit(&self.record.uid());
         if let Some(failure) = server.refusal() {
@@ -381,6 +389,7 @@ impl<'a> Work<'a> {
                     let Some(updated) = updated else {
                         // Gone since the last round: look before anything else is done.
                         observed = self.observe(server, stage).await?;
+                        sent.clear();
                         continue;
                     };
                     self.corrected(&updated.changed, &goal, was_ready);
@@ -393,6 +402,7 @@ impl<'a> Work<'a> {
                     if updated.stale_reference && !resolved_again {
                         resolved_again = true;
                         goal = resolve::goal(self.context, server, &self.key.namespace, stage, now).await;
+                        sent.clear();
                         continue;
                     }
                     held.extend(updated.refused);
@@ -430,6 +440,7 @@ impl<'a> Work<'a> {
         held: Vec<Failure>,
     ) -> Result<Verdict, Halt> {
         if stage.management == ManagementPolicy::Observe {
+            self.memory.resend = false;
             return match held.into_iter().next() {
                 Some(failure) => Err(failure.into()),
                 None => Ok(observed_verdict(stage, observed, &self.record.status.drift)),
@@ -456,7 +467,9 @@ impl<'a> Work<'a> {
 
     async fn observe(&mut self, server: &Server, stage: &ValidStage) -> Result<Observed, Halt> {
         let now = self.context.clock.now();
-        let freshness = if self.forced.is_some() || self.was_refused_the_name() {
+        let round = server.snapshot().started();
+        let old = round.is_none_or(|round| now.saturating_duration_since(round) > SNAPSHOT);
+        let freshness = if self.forced.is_some() || self.was_refused_the_name() || old {
             Freshness::Live
         } else {
             Freshness::Snapshot

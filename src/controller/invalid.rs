@@ -51,8 +51,22 @@ pub(super) async fn claim_what_they_have(shared: &Shared) {
         invalid.keys().cloned().collect()
     };
     for key in keys {
-        if let Ok(Some(object)) = kubernetes::answer(api(shared, &key.namespace).get_opt(&key.name)).await {
-            claim(shared, &key, &object);
+        loop {
+            match kubernetes::answer(api(shared, &key.namespace).get_opt(&key.name)).await {
+                Ok(Some(object)) => claim(shared, &key, &object),
+                Ok(None) => {}
+                // Nobody may begin before it is known what this one has.
+                Err(error) => {
+                    tracing::warn!(resource = %key, status = ?error.status(), "cannot read a resource of another schema yet");
+                    shared
+                        .context
+                        .clock
+                        .sleep_until(shared.context.clock.now() + Duration::from_secs(1))
+                        .await;
+                    continue;
+                }
+            }
+            break;
         }
     }
 }

@@ -15,9 +15,9 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::oneshot;
 
 use super::Shared;
+use super::first_lists::FirstList;
 use super::metrics::Watched;
 use crate::api::{AuthenticatorSMSStage, AuthentikConnection};
 
@@ -31,6 +31,8 @@ trait Listener<K>: Send {
     fn gone(&mut self, object: K);
     /// The list is complete: what it did not bring is gone.
     fn complete(&mut self);
+    /// The API server does not let us list.
+    fn refused(&mut self) {}
 }
 
 /// Watches for ever. Errors are counted and told, and the watch is begun anew after a pause that grows.
@@ -70,7 +72,11 @@ where
             Ok(Told::Gone(object)) => listener.gone(object),
             Ok(Told::Complete) => listener.complete(),
             // Told and counted above; the stream goes on after its pause.
-            Err(_) => {}
+            Err(error) => {
+                if is_refusal(&error) {
+                    listener.refused();
+                }
+            }
         }
     }
 }
@@ -79,6 +85,18 @@ enum Told<K> {
     Has(K),
     Gone(K),
     Complete,
+}
+
+/// Whether the API server does not let us list, and will not for now.
+fn is_refusal(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status)) => matches!(status.code, 401 | 403),
+        watcher::Error::InitialListFailed(_)
+        | watcher::Error::WatchStartFailed(_)
+        | watcher::Error::WatchFailed(_)
+        | watcher::Error::WatchError(_)
+        | watcher::Error::NoResourceVersion => false,
+    }
 }
 
 /// A watch error without what a server may have put into it.
@@ -118,12 +136,12 @@ fn is_within(scope: &Scope, namespace: &str) -> bool {
 }
 
 /// Watches stages; those that do not deserialize are told of, and stop no other.
-pub async fn stages(shared: Arc<Shared>, scope: Scope, complete: oneshot::Sender<()>) {
+pub async fn stages(shared: Arc<Shared>, scope: Scope, first: FirstList) {
     let listener = Ours {
         shared: Arc::clone(&shared),
         scope: scope.clone(),
         listed: HashSet::new(),
-        complete: Some(complete),
+        first,
         has: Shared::has_stage,
         invalid: Shared::has_invalid_stage,
         gone: Shared::stage_is_gone,
@@ -143,12 +161,12 @@ pub async fn stages(shared: Arc<Shared>, scope: Scope, complete: oneshot::Sender
 }
 
 /// Watches connections; those that do not deserialize are told of, and stop no other.
-pub async fn connections(shared: Arc<Shared>, scope: Scope, complete: oneshot::Sender<()>) {
+pub async fn connections(shared: Arc<Shared>, scope: Scope, first: FirstList) {
     let listener = Ours {
         shared: Arc::clone(&shared),
         scope: scope.clone(),
         listed: HashSet::new(),
-        complete: Some(complete),
+        first,
         has: Shared::has_connection,
         invalid: Shared::has_invalid_connection,
         gone: Shared::connection_is_gone,
@@ -172,7 +190,7 @@ struct Ours<K, T> {
     shared: Arc<Shared>,
     scope: Scope,
     listed: HashSet<K>,
-    complete: Option<oneshot::Sender<()>>,
+    first: FirstList,
     has: fn(&Shared, &K, Arc<T>),
     invalid: fn(&Shared, &K, ObjectMeta),
     gone: fn(&Shared, &K),
@@ -211,9 +229,16 @@ where
         for key in (self.absent)(&self.shared, &self.listed, &self.scope) {
             (self.gone)(&self.shared, &key);
         }
-        if let Some(complete) = self.complete.take() {
-            // Only the first list is waited for, and nobody waits when the process stops.
-            let _ = complete.send(());
+        self.first.complete();
+    }
+
+    fn refused(&mut self) {
+        if self.first.refused() {
+            let namespace = self.scope.as_deref().unwrap_or("any namespace");
+            tracing::error!(
+                namespace,
+                "the operator may not list its resources there: grant its ServiceAccount the rights of the chart's Role; everything else goes on"
+            );
         }
     }
 }

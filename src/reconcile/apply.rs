@@ -19,6 +19,8 @@ pub enum Created {
     Stage(StageRow),
     /// The name is taken, and nothing was created by this request.
     NameTaken,
+    /// authentik refused a value, and would again.
+    Refused(Failure),
     /// Nothing was created, for certain.
     Nothing(Failure),
     /// A look tells: the request is over.
@@ -59,7 +61,7 @@ pub async fn create(context: &Context, server: &Server, fields: &StageChanges, t
             forget_references(server, fields).await;
             rejected(&refused, request_id.as_deref())
                 .pop()
-                .map_or(Created::NameTaken, Created::Nothing)
+                .map_or(Created::NameTaken, Created::Refused)
         }
         Err(error) => {
             let failure = server.failure(&error, &format!("create stage {name:?}"), permission::ADD, now);

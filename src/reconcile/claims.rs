@@ -161,6 +161,16 @@ impl Claims {
         }
     }
 
+    /// Records that the connection's owner does not let a resource use it, unless it has a stage there; true if that is
+    /// new.
+    pub fn dismiss(&mut self, uid: &str) -> bool {
+        self.0.get_mut(uid).is_some_and(|claim| {
+            let was = claim.admitted;
+            claim.admitted = claim.pk.is_some() || claim.intent.is_some();
+            was && !claim.admitted
+        })
+    }
+
     /// Records that a resource owns a stage now.
     ///
     /// # Errors
@@ -206,7 +216,7 @@ impl Claims {
             .iter()
             .filter(|(other, claim)| {
                 let there = claim.connection.as_ref().is_some_and(|key| connections.contains(key));
-                other.as_str() != uid && claim.admitted && claim.writes && there
+                other.as_str() != uid && claim.admitted && (claim.writes || claim.intent.is_some()) && there
             })
             .filter(|(_, claim)| match &claim.intent {
                 Some(intended) => intended == name,

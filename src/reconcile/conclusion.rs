@@ -25,6 +25,10 @@ impl Work<'_> {
     /// Writes what the pass came to, and says when to look again.
     pub(super) async fn finish(mut self, outcome: Result<Verdict, Halt>) -> Pass {
         let was_ready = status::was_ready(&self.record.status.conditions, self.record.generation());
+        let outcome = match outcome {
+            Err(Halt::Again(doing)) => Err(status::keeps_refusing(&doing).into()),
+            outcome => outcome,
+        };
         let verdict = match outcome {
             Ok(verdict) if verdict.abnormal.is_some() => {
                 self.pass.failure = Some(verdict.reason);
@@ -58,16 +62,11 @@ impl Work<'_> {
                 }
                 verdict
             }
-            Err(Halt::Later | Halt::ConnectionSuspended) => return self.end(),
+            Err(Halt::Later | Halt::ConnectionSuspended | Halt::Again(_)) => return self.end(),
             Err(Halt::Gone) => {
                 self.memory.latest = None;
                 self.pass.notices = self.record.notices;
                 return self.pass;
-            }
-            Err(Halt::Again(doing)) => {
-                tracing::debug!(resource = %self.key, doing, "the resource keeps changing, the pass begins anew");
-                self.pass.next = Some(Duration::from_secs(1));
-                return self.end();
             }
         };
         self.claim_again();

@@ -31,6 +31,9 @@ const SUSPICION: Duration = Duration::from_secs(30);
 /// A round that misses many stages at once is repeated after this time.
 const AGREEMENT: Duration = Duration::from_secs(5);
 
+/// After so many lost writes in a row it is no coincidence.
+const CONFLICTS: u32 = 4;
+
 /// A change of `status.stages` alone waits this long, so that a crowd costs one write.
 const COUNT_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -47,6 +50,8 @@ pub struct ConnectionMemory {
     synced: Option<Instant>,
     repeat: Option<Instant>,
     lacking: Option<Failure>,
+    conflicts: u32,
+    username_due: bool,
     failing: Option<Failing>,
     counted: Option<Instant>,
     told: Option<Told>,
@@ -65,6 +70,7 @@ impl ConnectionMemory {
 struct Told {
     made_of: Option<Ingredients>,
     suspended: bool,
+    usable: bool,
     reason: Reason,
 }
 
@@ -145,20 +151,8 @@ impl Work<'_> {
             self.pass.wake.extend(sync::everybody(self.context, &self.key));
         }
         self.context.servers.set(&self.key, State::Ready(Arc::clone(&server)));
-        if self.memory.username.is_none() {
-            self.memory.username = check::username(&server).await;
-        }
-        if leaving {
-            let names: Vec<_> = holders.iter().take(16).map(ToString::to_string).collect();
-            return Ok(Verdict::working(
-                Reason::DeletionBlocked,
-                format!(
-                    "{} AuthenticatorSMSStage(s) still own stages through this connection: delete them first, or set \
-                     their deletionPolicy to Orphan: {}",
-                    holders.len(),
-                    names.join(", ")
-                ),
-            ));
+        if std::mem::take(&mut self.memory.username_due) {
+            self.memory.username = check::username(&server).await.or(self.memory.username.take());
         }
         // What one right is missing for is told here; what does not need it goes on.
         if let Some(failure) = lacking {
@@ -259,6 +253,7 @@ impl Work<'_> {
             self.memory.checked = None;
             self.memory.lacking = check::check(self.context, server, needs).await?;
             self.memory.checked = Some(now);
+            self.memory.username_due = true;
             self.memory.needs = needs;
             self.memory.may_change = probe.is_some();
         } else if let Some(pk) = probe.filter(|_| !self.memory.may_change) {
@@ -289,6 +284,15 @@ impl Work<'_> {
         let now = self.context.clock.now();
         let was_ready = status::was_ready(&self.record.status.conditions, self.record.generation());
         let forced = self.forced();
+        let outcome = match outcome {
+            Err(Halt::Again(doing)) if self.memory.conflicts >= CONFLICTS => Err(status::keeps_refusing(&doing).into()),
+            outcome => outcome,
+        };
+        self.memory.conflicts = if matches!(outcome, Err(Halt::Again(_))) {
+            self.memory.conflicts + 1
+        } else {
+            0
+        };
         let verdict = match outcome {
             Ok(verdict) => {
                 self.memory.failing = None;
@@ -316,6 +320,7 @@ impl Work<'_> {
             }
         };
         self.tell_stages(&verdict);
+        let verdict = self.blocked(verdict);
         self.record.conclude(self.context, &verdict);
         self.describe(forced);
         if let Err(halt) = self.record.write_status(Fenced::No).await {
@@ -323,6 +328,29 @@ impl Work<'_> {
             self.pass.next = Some(Duration::from_secs(1));
         }
         self.end()
+    }
+
+    /// What keeps a connection that is being deleted comes before everything else there is to say of it.
+    fn blocked(&self, verdict: Verdict) -> Verdict {
+        let holders = self.context.claims().holding(&self.key);
+        if !self.record.is_leaving() || holders.is_empty() {
+            return verdict;
+        }
+        let names: Vec<_> = holders.iter().take(16).map(ToString::to_string).collect();
+        let besides = if verdict.ready && verdict.reason == Reason::Available {
+            String::new()
+        } else {
+            format!("; besides, {}", verdict.message)
+        };
+        Verdict::working(
+            Reason::DeletionBlocked,
+            format!(
+                "{} AuthenticatorSMSStage(s) still own stages through this connection: delete them first, or set their \
+                 deletionPolicy to Orphan: {}{besides}",
+                holders.len(),
+                names.join(", ")
+            ),
+        )
     }
 
     fn end(mut self) -> Pass {
@@ -345,7 +373,8 @@ impl Work<'_> {
         let delay = failing.delay(&self.record.uid(), failure.retry_after, now);
         let open = self.memory.server.as_ref().is_some_and(|server| server.is_out());
         let probe = interval_of(&self.record.object.spec).filter(|interval| !interval.is_zero());
-        let delay = if open {
+        // Where the server names a time, that is when it is asked again.
+        let delay = if open && failure.retry_after.is_none() {
             delay.max(probe.unwrap_or(PROBE_INTERVAL).min(PROBE_INTERVAL))
         } else {
             delay
@@ -376,6 +405,7 @@ impl Work<'_> {
         let told = Told {
             made_of: self.memory.server.as_ref().map(|server| server.made_of.clone()),
             suspended: self.record.object.spec.suspend,
+            usable: matches!(self.context.servers.state(&self.key), Some(State::Ready(_))),
             reason: verdict.reason,
         };
         if self.memory.told.as_ref() != Some(&told) {

@@ -1,16 +1,21 @@
 //! What was sent, what has to be sent again, and how often somebody else changes it back.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use super::goal::{Credentials, Goal};
-use super::memory::Contest;
+use super::memory::{Contest, Refusal};
 use super::observe::Observed;
 use super::plan::{Policy, Update};
 use super::server::Server;
 use super::status::Notice;
 use super::validate::ValidStage;
 use super::{Failure, Work};
-use crate::api::Reason;
+use crate::api::{ManagementPolicy, Reason};
+
+/// A refusal is believed for so long.
+const REFUSAL: Duration = Duration::from_secs(3600);
 
 impl Work<'_> {
     /// Leaves out what somebody else keeps changing back; everything else goes on.
@@ -89,35 +94,38 @@ impl Work<'_> {
     }
 
     /// Remembers that authentik refused to create this.
-    pub(super) fn refused(&mut self, goal: &Goal, failure: &Failure) {
-        if failure.reason == Reason::Rejected
-            && let (Ok(fields), Ok(credentials)) = (goal.intended(), &goal.credentials)
-        {
+    pub(super) fn refused(&mut self, server: &Server, goal: &Goal, failure: &Failure) {
+        if let (Some(asked), Ok(credentials)) = (asked(server, goal), &goal.credentials) {
             let sent = credentials.fingerprint(&self.context.fingerprints);
-            self.memory.refused = Some((format!("{:?} {fields:?}", goal.name), sent, failure.clone()));
+            let at = self.context.clock.now();
+            self.memory.refused = Some(Refusal {
+                asked,
+                sent,
+                failure: failure.clone(),
+                at,
+            });
         }
     }
 
-    /// What authentik refused is not sent again before something is different.
+    /// What authentik refused is not sent again before something is different, or an hour has passed.
     ///
     /// # Errors
     /// The refusal.
-    pub(super) fn was_refused_before(&mut self, goal: &Goal) -> Result<(), Failure> {
-        let Some((fields, sent, failure)) = self.memory.refused.take().filter(|_| self.forced.is_none()) else {
-            return Ok(());
+    pub(super) fn was_refused_before(&mut self, server: &Server, goal: &Goal) -> Result<(), Failure> {
+        let now = self.context.clock.now();
+        let stands = |refusal: &Refusal| {
+            self.forced.is_none()
+                && now.saturating_duration_since(refusal.at) < REFUSAL
+                && asked(server, goal).as_ref() == Some(&refusal.asked)
+                && goal
+                    .credentials
+                    .as_ref()
+                    .is_ok_and(|now| now.fingerprint(&self.context.fingerprints) == refusal.sent)
         };
-        let same = goal
-            .intended()
-            .is_ok_and(|now| format!("{:?} {now:?}", goal.name) == fields)
-            && goal
-                .credentials
-                .as_ref()
-                .is_ok_and(|now| now.fingerprint(&self.context.fingerprints) == sent);
-        if same {
-            self.memory.refused = Some((fields, sent, failure.clone()));
-            return Err(failure);
+        match self.memory.refused.as_ref().filter(|refusal| stands(refusal)) {
+            Some(refusal) => Err(refusal.failure.clone()),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// From now on these credentials are known to be in authentik.
@@ -136,7 +144,7 @@ impl Work<'_> {
 
     pub(super) fn policy(&self, server: &Server, stage: &ValidStage, goal: &Goal, observed: &Observed) -> Policy {
         let credentials_stale = match (observed, &goal.credentials) {
-            (Observed::Owned(row), Ok(credentials)) => {
+            (Observed::Owned(row), Ok(credentials)) if stage.management == ManagementPolicy::Full => {
                 let today = credentials.fingerprint(&self.context.fingerprints);
                 let source_changed = match &self.memory.sent {
                     Some((pk, sent)) if *pk == row.pk => *sent != today,
@@ -152,4 +160,11 @@ impl Work<'_> {
             credentials_stale,
         }
     }
+}
+
+/// What authentik was asked to create, and which authentik, but for the credentials.
+fn asked(server: &Server, goal: &Goal) -> Option<String> {
+    let fields = goal.intended().ok()?;
+    let version = server.version().map(|version| version.to_string());
+    Some(format!("{:?} {fields:?} at {} {version:?}", goal.name, server.url()))
 }

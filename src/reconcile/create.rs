@@ -26,7 +26,7 @@ use super::goal::{Goal, is_intended};
 use super::observe::{self, Freshness, Observed};
 use super::record::Fenced;
 use super::server::Server;
-use super::status::{Notice, Verdict};
+use super::status::{self, Notice, Verdict};
 use super::{Failure, Halt, Work, connection};
 
 /// After this time, or twice the connection's time-out if that is longer, a POST takes effect no more.
@@ -38,7 +38,7 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Creates the stage.
 pub(super) async fn create(work: &mut Work<'_>, server: &Server, goal: &Goal) -> Result<Observed, Halt> {
     work.stand_back(server)?;
-    work.was_refused_before(goal)?;
+    work.was_refused_before(server, goal)?;
     connection::hold(work.context, &server.key).await?;
     let fields = goal.intended()?;
     work.record.take_finalizer().await?;
@@ -53,10 +53,11 @@ pub(super) async fn create(work: &mut Work<'_>, server: &Server, goal: &Goal) ->
     if work.record.status.origin.is_none() {
         work.pin(server);
     }
-    work.record.conclude(
-        work.context,
-        &Verdict::working(Reason::Creating, format!("creating stage {:?}", goal.name)),
-    );
+    // A create that is tried again and again is one trouble, not a change of condition at each try.
+    if !status::is_false(&work.record.status.conditions, work.record.generation()) {
+        let creating = Verdict::working(Reason::Creating, format!("creating stage {:?}", goal.name));
+        work.record.conclude(work.context, &creating);
+    }
     work.record.write_status(Fenced::Yes).await?;
     work.claim_again();
     post(work, server, goal).await
@@ -68,6 +69,8 @@ pub(super) async fn settle(work: &mut Work<'_>, server: &Server) -> Result<Optio
         return Ok(None);
     };
     same_server(&intent, server)?;
+    // Before the look: what lands while it lasts is not seen by it.
+    let left = effect_still_possible(&intent, server, work.context.clock.wall());
     match find(work, server, &intent).await? {
         Found::Ours(row) => Ok(Some(created(work, server, &row)?)),
         Found::Foreign => {
@@ -76,7 +79,7 @@ pub(super) async fn settle(work: &mut Work<'_>, server: &Server) -> Result<Optio
         }
         Found::Nothing => {
             let waiting = || Verdict::working(Reason::Creating, reply_lost(&intent));
-            wait_for_effect(work, &intent, server, waiting)?;
+            wait_for_effect(work, left, waiting)?;
             Ok(None)
         }
     }
@@ -96,11 +99,10 @@ fn reply_lost(intent: &PendingCreate) -> String {
 /// [`Halt::Working`] with this verdict until then.
 pub(super) fn wait_for_effect(
     work: &mut Work<'_>,
-    intent: &PendingCreate,
-    server: &Server,
+    left: Option<Duration>,
     verdict: impl FnOnce() -> Verdict,
 ) -> Result<(), Halt> {
-    if let Some(left) = effect_still_possible(intent, server, work.context.clock.wall()) {
+    if let Some(left) = left {
         return Err(Halt::Working(verdict(), left.min(LOOK)));
     }
     work.record.status.pending_create = None;
@@ -159,7 +161,7 @@ async fn written_by(server: &Server, pk: Uuid, now: Instant) -> Result<Option<St
 }
 
 /// How long the POST of an intent may still take effect; none: no more.
-fn effect_still_possible(intent: &PendingCreate, server: &Server, now: Timestamp) -> Option<Duration> {
+pub(super) fn effect_still_possible(intent: &PendingCreate, server: &Server, now: Timestamp) -> Option<Duration> {
     let latest = LATEST_EFFECT.max(server.client.timeout() * 2);
     let age = now.duration_since(intent.started_at.0);
     let age = if age.is_negative() {
@@ -205,9 +207,13 @@ async fn post(work: &mut Work<'_>, server: &Server, goal: &Goal) -> Result<Obser
             work.record.status.pending_create = None;
             name_taken(work, server, &intent.name).await
         }
+        Created::Refused(failure) => {
+            work.record.status.pending_create = None;
+            work.refused(server, goal, &failure);
+            Err(failure.into())
+        }
         Created::Nothing(failure) => {
             work.record.status.pending_create = None;
-            work.refused(goal, &failure);
             Err(failure.into())
         }
         Created::Over(failure) => match find(work, server, &intent).await? {

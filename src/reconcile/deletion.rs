@@ -133,6 +133,7 @@ async fn settle_intent(work: &mut Work<'_>, server: &Server) -> Result<(), Halt>
         return Ok(());
     };
     create::same_server(&intent, server)?;
+    let left = create::effect_still_possible(&intent, server, work.context.clock.wall());
     match create::find(work, server, &intent).await? {
         Found::Ours(row) => {
             work.own(server, &row, Origin::Created)?;
@@ -147,7 +148,7 @@ async fn settle_intent(work: &mut Work<'_>, server: &Server) -> Result<(), Halt>
                 "the reply to the request that creates stage {:?} was lost: waiting until it can take effect no more",
                 intent.name
             );
-            create::wait_for_effect(work, &intent, server, || Verdict::working(Reason::Deleting, message))
+            create::wait_for_effect(work, left, || Verdict::working(Reason::Deleting, message))
         }
     }
 }
@@ -157,7 +158,7 @@ async fn delete(work: &mut Work<'_>, server: &Server, pk: Uuid) -> Result<(), Ha
     let now = work.context.clock.now();
     let pinned = work.record.status.connection.clone();
     let Some(row) = observe::by_pk(server, pk, pinned.as_ref(), Freshness::Live, now).await? else {
-        return Ok(());
+        return Ok(out_of_sight(work, server, pk).await?);
     };
     // The last word of the resource itself: it may have been let go of in between.
     work.record.read_again().await?;
@@ -193,6 +194,37 @@ async fn delete(work: &mut Work<'_>, server: &Server, pk: Uuid) -> Result<(), Ha
     }
     server.wrote(pk, None, work.context.clock.now());
     Ok(())
+}
+
+/// A stage that is gone, unless it is only the token that sees it no more.
+///
+/// # Errors
+/// The permission that the token has lost.
+async fn out_of_sight(work: &Work<'_>, server: &Server, pk: Uuid) -> Result<(), Failure> {
+    let now = work.context.clock.now();
+    let name = work
+        .record
+        .status
+        .stage
+        .as_ref()
+        .map(|stage| stage.name.clone())
+        .unwrap_or_default();
+    match server.client.any_stages_by_name(&name).await {
+        Ok(stages) if stages.iter().any(|stage| stage.pk == pk) => {
+            server.lacks(permission::VIEW);
+            Err(Failure::new(
+                Reason::Forbidden,
+                format!(
+                    "stage {name:?} ({pk}) is there, but the token may not see it: grant {} to a role of the token's user, \
+                     for all objects",
+                    permission::VIEW
+                ),
+            ))
+        }
+        // Gone, or nobody here may look any closer.
+        Ok(_) | Err(Error::Forbidden { .. }) => Ok(()),
+        Err(error) => Err(server.failure(&error, &format!("look for stage {name:?}"), permission::VIEW_ANY, now)),
+    }
 }
 
 fn may_force(work: &Work<'_>, server: &Server) -> Result<(), Failure> {

@@ -50,9 +50,10 @@ pub struct Credentials {
     pub markers: Vec<CredentialMarker>,
 }
 
-/// Keyed hashes of the two credentials that newer servers never tell.
+/// Keyed hashes of account and credentials, of which newer servers never tell the latter.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Sent {
+    account_sid: Fingerprint,
     auth: Fingerprint,
     auth_password: Fingerprint,
 }
@@ -62,6 +63,7 @@ impl Credentials {
     #[must_use]
     pub fn fingerprint(&self, fingerprints: &Fingerprints) -> Sent {
         Sent {
+            account_sid: fingerprints.of(&self.account_sid),
             auth: fingerprints.of(&self.auth),
             auth_password: fingerprints.of(&self.auth_password),
         }

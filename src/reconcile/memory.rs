@@ -41,7 +41,7 @@ pub struct Memory {
     /// The forced round of the last pass, until it is acknowledged.
     pub forced: Option<String>,
     /// A create that authentik refused, and with which fields: sent again only when something is different.
-    pub refused: Option<(String, Sent, Failure)>,
+    pub refused: Option<Refusal>,
 }
 
 impl Memory {
@@ -51,6 +51,18 @@ impl Memory {
             failing.since = now;
         }
     }
+}
+
+/// A create that authentik refused.
+pub struct Refusal {
+    /// What it was asked, but for the credentials.
+    pub asked: String,
+    /// Keyed hashes of those.
+    pub sent: Sent,
+    /// What it said.
+    pub failure: Failure,
+    /// When.
+    pub at: Instant,
 }
 
 /// A failure that goes on.

@@ -74,6 +74,18 @@ impl Work<'_> {
         status.stage.as_ref()?.pk.parse().ok()
     }
 
+    /// The connection's owner does not let this resource use it any more: whoever waited for its name may have it.
+    pub(super) fn stand_aside(&mut self, name: &str) {
+        let waiting = {
+            let mut claims = self.context.claims();
+            if !claims.dismiss(&self.record.uid()) {
+                return;
+            }
+            claims.wanting(name)
+        };
+        self.pass.wake.extend(waiting.into_iter().map(Object::Stage));
+    }
+
     /// Whether another resource has the name before this one.
     pub(super) fn stand_back(&self, server: &Server) -> Result<(), Failure> {
         let name = self.wanted_name();

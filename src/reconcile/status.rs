@@ -134,6 +134,12 @@ pub fn was_ready(conditions: &[Condition], generation: i64) -> bool {
     ready(conditions).is_some_and(|ready| ready.status == "True" && ready.observed_generation == Some(generation))
 }
 
+/// Whether the resource was shown as not as declared in this generation.
+#[must_use]
+pub fn is_false(conditions: &[Condition], generation: i64) -> bool {
+    ready(conditions).is_some_and(|ready| ready.status == "False" && ready.observed_generation == Some(generation))
+}
+
 /// A reference that does not resolve: the message says since when.
 #[must_use]
 pub fn says_since_when(reason: Reason) -> bool {
@@ -189,6 +195,18 @@ pub fn notice(before: &[Condition], after: &[Condition], reason: Reason) -> Opti
         reason,
         note: after.message.clone(),
     })
+}
+
+/// Somebody, most likely an admission policy, refuses a write of ours again and again, or always writes before us.
+#[must_use]
+pub fn keeps_refusing(doing: &str) -> Failure {
+    Failure::new(
+        Reason::InternalError,
+        format!(
+            "the API server keeps refusing to {doing}: look for an admission policy that denies it to the operator, or for \
+             somebody who writes the resource all the time; the operator tries again"
+        ),
+    )
 }
 
 /// How long to wait after a failure that has gone on for so long: as long again, from one second to five minutes, with
