@@ -733,7 +733,12 @@ async fn a_forced_round_is_acknowledged_though_it_fails() {
     arena.is("sms", "True", "Available").await;
     arena.sim.inject(Fault::every(What::Answer(Answer::html(503))));
     force::<AuthenticatorSMSStage>(&arena, "sms", "now").await;
-    let failed = arena.is("sms", "False", "ServerError").await;
-    assert_eq!(status(&failed).last_handled_reconcile_at.as_deref(), Some("now"));
+    let failed = arena
+        .wait("sms", "acknowledge", |stage: Option<&AuthenticatorSMSStage>| {
+            stage.is_some_and(|stage| status(stage).last_handled_reconcile_at.as_deref() == Some("now"))
+        })
+        .await
+        .unwrap();
+    assert_eq!(ready(&failed).reason, "ServerError");
     assert!(message(&failed).contains("503"), "{}", message(&failed));
 }
