@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal};
 
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::{EnvFilter, ParseError, Targets};
+use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
@@ -106,19 +106,19 @@ where
 ///
 /// The syntax takes a bare word that is no level for a target, so that a mistyped level would switch all logs off in
 /// silence; here such a word is an error.
-fn parse(filter: &str) -> Result<EnvFilter, LogError> {
+fn parse(filter: &str) -> Result<Targets, LogError> {
     let filter = filter.trim();
     if filter.is_empty() {
         return Err(LogError::filter(filter, "it is empty"));
     }
-    let is_bare = |part: &&str| !part.contains(['=', '[', ']', '{', '}']);
+    let is_bare = |part: &&str| !part.contains('=');
     for word in filter.split(',').map(str::trim).filter(is_bare) {
         if word.parse::<LevelFilter>().is_err() {
             return Err(LogError::filter(filter, format!("{word:?} is not a level")));
         }
     }
-    EnvFilter::builder()
-        .parse(filter)
+    filter
+        .parse()
         .map_err(|error: ParseError| LogError::filter(filter, error.to_string()))
 }
 
