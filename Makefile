@@ -21,11 +21,11 @@ tools: ## Builds etcd, kube-apiserver, kubectl, helm, ...: some minutes, once
 	$(WORLD) tools
 
 demo: ## Shows the operator at work, from nothing to a deleted stage
-	$(CARGO) build --quiet --bin authentik-stage-operator
+	$(CARGO) build --bin authentik-stage-operator --bin world --package authentik-stage-operator --package world
 	$(WORLD) demo
 
 dev: ## Leaves the demo's world running, to try things in
-	$(CARGO) build --quiet --bin authentik-stage-operator
+	$(CARGO) build --bin authentik-stage-operator --bin world --package authentik-stage-operator --package world
 	$(WORLD) dev
 
 lint: ## Format, clippy and documentation, as strict as CI
