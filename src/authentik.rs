@@ -30,6 +30,7 @@ mod wire;
 
 pub use changes::{StageChanges, WriteTag};
 pub use client::Client;
+pub use credential::same as same_credential;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{Effect, Error};
 pub use listing::{Listing, list_all};

@@ -31,7 +31,8 @@ pub(super) fn bearer(token: &SecretString) -> Option<HeaderValue> {
 }
 
 /// Whether two credentials are equal, in a time that does not depend on where they differ.
-pub(super) fn same(one: &SecretString, other: &SecretString) -> bool {
+#[must_use]
+pub fn same(one: &SecretString, other: &SecretString) -> bool {
     let (one, other) = (one.expose_secret().as_bytes(), other.expose_secret().as_bytes());
     aws_lc_rs::constant_time::verify_slices_are_equal(one, other).is_ok()
 }

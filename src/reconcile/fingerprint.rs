@@ -7,6 +7,8 @@
 use aws_lc_rs::hmac;
 use secrecy::{ExposeSecret, SecretString};
 
+pub use crate::authentik::same_credential as same;
+
 /// A keyed hash of one credential.
 #[derive(Clone, Copy)]
 pub struct Fingerprint(hmac::Tag);
@@ -39,13 +41,6 @@ impl Fingerprints {
     pub fn of(&self, credential: &SecretString) -> Fingerprint {
         Fingerprint(hmac::sign(&self.0, credential.expose_secret().as_bytes()))
     }
-}
-
-/// Whether two credentials are equal, in a time that does not depend on where they differ.
-#[must_use]
-pub fn same(one: &SecretString, other: &SecretString) -> bool {
-    aws_lc_rs::constant_time::verify_slices_are_equal(one.expose_secret().as_bytes(), other.expose_secret().as_bytes())
-        .is_ok()
 }
 
 /// Whether a credential keeps a rule of the field that it is for. The rule's text names no part of it.
