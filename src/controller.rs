@@ -99,110 +99,114 @@ pub struct WatchEnded;
 
 /// Runs until `stop` ends, then lets passes that run come to their end.
 ///
+/// What readiness waits for is told to `health` by the call itself, before the first poll: a probe that comes early must
+/// not find that nothing is waited for.
+///
 /// # Errors
 /// If a watch ends before that.
-pub async fn run(
+pub fn run(
     context: Context,
     options: Options,
     events: Events,
     metrics: Arc<Metrics>,
     health: Health,
     stop: impl Future<Output = ()> + Send,
-) -> Result<(), WatchEnded> {
-    let queue = Queue::new(Arc::clone(&context.clock), DEFAULT_PASSES);
-    let shared = Arc::new(Shared {
-        context,
-        queue,
-        stages: Store::default(),
-        connections: Store::default(),
-        invalid: Mutex::default(),
-        memories: Mutex::default(),
-        connection_memories: Mutex::default(),
-        events,
-        metrics,
-        passes_have_begun: AtomicBool::new(false),
-    });
-    shared.sample_metrics();
+) -> impl Future<Output = Result<(), WatchEnded>> + Send {
     let stages_listed = health.expect("AuthenticatorSMSStages listed");
     let connections_listed = health.expect("AuthentikConnections listed");
     health.beat("queue", BEAT * 6);
-
-    let Options {
-        namespaces,
-        secrets,
-        shutdown,
-    } = options;
-    let scopes: Vec<Scope> = if namespaces.is_empty() {
-        vec![None]
-    } else {
-        namespaces.iter().cloned().map(Some).collect()
-    };
-    let mut watching = JoinSet::new();
-    let (stage_lists, stages_are_listed) = first_lists::expect(scopes.len(), stages_listed);
-    let (connection_lists, connections_are_listed) = first_lists::expect(scopes.len(), connections_listed);
-    for ((scope, stages), connections) in scopes.iter().zip(stage_lists).zip(connection_lists) {
-        watching.spawn(watches::stages(Arc::clone(&shared), scope.clone(), stages));
-        watching.spawn(watches::connections(Arc::clone(&shared), scope.clone(), connections));
-        if secrets == SecretAccess::Watch {
-            watching.spawn(watches::secrets(Arc::clone(&shared), scope.clone()));
-        }
-    }
-    if namespaces.is_empty() {
-        watching.spawn(watches::namespaces(Arc::clone(&shared)));
-    }
-    if let SecretAccess::Get(interval) = secrets {
-        watching.spawn(poll_secrets(Arc::clone(&shared), interval));
-    }
-
-    let mut stop = std::pin::pin!(stop);
-    // No pass before every resource that owns a stage is known: who has what decides who may have what.
-    let known = async {
-        futures::future::join_all(stages_are_listed).await;
-        futures::future::join_all(connections_are_listed).await;
-        invalid::claim_what_they_have(&shared).await;
-    };
-    let mut known = std::pin::pin!(known);
-    loop {
-        health.beat("queue", BEAT * 6);
-        tokio::select! {
-            () = &mut known => break,
-            () = &mut stop => return Ok(()),
-            () = shared.context.clock.sleep_until(shared.context.clock.now() + BEAT) => {}
-        }
-    }
-    tracing::info!("watching; resources are being reconciled");
-
-    shared.passes_have_begun.store(true, Ordering::Release);
-    let mut running = JoinSet::new();
-    let mut ended = Ok(());
-    loop {
-        health.beat("queue", BEAT * 6);
-        tokio::select! {
-            () = &mut stop => break,
-            next = shared.queue.next() => match next {
-                Some((object, ticket)) => {
-                    running.spawn(passes::run(Arc::clone(&shared), object, ticket));
-                }
-                None => break,
-            },
-            Some(_) = running.join_next() => {}
-            Some(_) = watching.join_next() => {
-                ended = Err(WatchEnded);
-                break;
+    async move {
+        let queue = Queue::new(Arc::clone(&context.clock), DEFAULT_PASSES);
+        let shared = Arc::new(Shared {
+            context,
+            queue,
+            stages: Store::default(),
+            connections: Store::default(),
+            invalid: Mutex::default(),
+            memories: Mutex::default(),
+            connection_memories: Mutex::default(),
+            events,
+            metrics,
+            passes_have_begun: AtomicBool::new(false),
+        });
+        shared.sample_metrics();
+        let Options {
+            namespaces,
+            secrets,
+            shutdown,
+        } = options;
+        let scopes: Vec<Scope> = if namespaces.is_empty() {
+            vec![None]
+        } else {
+            namespaces.iter().cloned().map(Some).collect()
+        };
+        let mut watching = JoinSet::new();
+        let (stage_lists, stages_are_listed) = first_lists::expect(scopes.len(), stages_listed);
+        let (connection_lists, connections_are_listed) = first_lists::expect(scopes.len(), connections_listed);
+        for ((scope, stages), connections) in scopes.iter().zip(stage_lists).zip(connection_lists) {
+            watching.spawn(watches::stages(Arc::clone(&shared), scope.clone(), stages));
+            watching.spawn(watches::connections(Arc::clone(&shared), scope.clone(), connections));
+            if secrets == SecretAccess::Watch {
+                watching.spawn(watches::secrets(Arc::clone(&shared), scope.clone()));
             }
-            () = shared.context.clock.sleep_until(shared.context.clock.now() + BEAT) => {}
         }
+        if namespaces.is_empty() {
+            watching.spawn(watches::namespaces(Arc::clone(&shared)));
+        }
+        if let SecretAccess::Get(interval) = secrets {
+            watching.spawn(poll_secrets(Arc::clone(&shared), interval));
+        }
+
+        let mut stop = std::pin::pin!(stop);
+        // No pass before every resource that owns a stage is known: who has what decides who may have what.
+        let known = async {
+            futures::future::join_all(stages_are_listed).await;
+            futures::future::join_all(connections_are_listed).await;
+            invalid::claim_what_they_have(&shared).await;
+        };
+        let mut known = std::pin::pin!(known);
+        loop {
+            health.beat("queue", BEAT * 6);
+            tokio::select! {
+                () = &mut known => break,
+                () = &mut stop => return Ok(()),
+                () = shared.context.clock.sleep_until(shared.context.clock.now() + BEAT) => {}
+            }
+        }
+        tracing::info!("watching; resources are being reconciled");
+
+        shared.passes_have_begun.store(true, Ordering::Release);
+        let mut running = JoinSet::new();
+        let mut ended = Ok(());
+        loop {
+            health.beat("queue", BEAT * 6);
+            tokio::select! {
+                () = &mut stop => break,
+                next = shared.queue.next() => match next {
+                    Some((object, ticket)) => {
+                        running.spawn(passes::run(Arc::clone(&shared), object, ticket));
+                    }
+                    None => break,
+                },
+                Some(_) = running.join_next() => {}
+                Some(_) = watching.join_next() => {
+                    ended = Err(WatchEnded);
+                    break;
+                }
+                () = shared.context.clock.sleep_until(shared.context.clock.now() + BEAT) => {}
+            }
+        }
+        health.ended("queue");
+        shared.queue.close();
+        watching.shutdown().await;
+        tracing::info!(passes = running.len(), "stopping; passes that run come to their end");
+        let last = async { while running.join_next().await.is_some() {} };
+        if tokio::time::timeout(shutdown, last).await.is_err() {
+            tracing::warn!(passes = running.len(), "passes that had not ended were cut off");
+        }
+        let _ = tokio::time::timeout(Duration::from_secs(2), shared.events.flush()).await;
+        ended
     }
-    health.ended("queue");
-    shared.queue.close();
-    watching.shutdown().await;
-    tracing::info!(passes = running.len(), "stopping; passes that run come to their end");
-    let last = async { while running.join_next().await.is_some() {} };
-    if tokio::time::timeout(shutdown, last).await.is_err() {
-        tracing::warn!(passes = running.len(), "passes that had not ended were cut off");
-    }
-    let _ = tokio::time::timeout(Duration::from_secs(2), shared.events.flush()).await;
-    ended
 }
 
 /// Where Secrets may not be watched: everybody reads theirs again, one after the other.

@@ -163,15 +163,6 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     let health = Health::new(Arc::clone(&clock));
     let stop = signals()?;
     let (serving, served) = tokio::sync::oneshot::channel::<()>();
-    let probes = tokio::spawn(health::serve(
-        listen,
-        health.clone(),
-        Arc::clone(&metrics),
-        async move {
-            let _ = served.await;
-        },
-    ));
-
     let cluster_id = match cluster_id {
         Some(id) => id,
         None => cluster_uid(&client, &namespaces).await,
@@ -199,8 +190,13 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
         shutdown: shutdown_timeout,
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
+    let running = controller::run(context, options, events, Arc::clone(&metrics), health.clone(), stop);
+    let probes = tokio::spawn(health::serve(listen, health, metrics, async move {
+        let _ = served.await;
+    }));
+
     tokio::select! {
-        ended = controller::run(context, options, events, metrics, health, stop) => ended?,
+        ended = running => ended?,
         ended = probes => {
             // Only a failure ends it before it is told to.
             if let Ok(result) = ended {
@@ -228,7 +224,7 @@ fn signals() -> Result<impl Future<Output = ()> + Send, RunError> {
     })
 }
 
-/// What tells one cluster from another; where it may not be read, the watched namespaces' names do as well as they can.
+/// What tells one cluster from another; where it may not be read, only `--cluster-id` does.
 async fn cluster_uid(client: &kube::Client, namespaces: &[String]) -> String {
     let api: Api<Namespace> = Api::all(client.clone());
     let system = namespaces.is_empty().then_some("kube-system");

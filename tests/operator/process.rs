@@ -57,11 +57,18 @@ impl Program {
     /// Waits until the probe says so; what else could be waited for is inside the process.
     async fn ready(&self) -> Duration {
         let began = Instant::now();
-        while self.get("/readyz").await.is_none_or(|(status, _)| status != 200) {
+        loop {
+            if let Some((200, listed)) = self.get("/readyz?verbose").await {
+                // Also of the first yes: a probe that comes early must not find that nothing is waited for.
+                assert!(
+                    listed.contains("AuthentikConnections listed"),
+                    "ready for nothing: {listed:?}"
+                );
+                return began.elapsed();
+            }
             assert!(began.elapsed() < PATIENCE, "not ready: {}", self.process.output());
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        began.elapsed()
     }
 
     async fn ended(&mut self) -> std::process::ExitStatus {
