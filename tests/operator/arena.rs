@@ -135,7 +135,8 @@ pub async fn config(kubeconfig: &Path) -> kube::Config {
     config
 }
 
-async fn client(kubeconfig: &Path, metrics: &Arc<Metrics>) -> Client {
+/// A client as the operator has it.
+pub async fn client(kubeconfig: &Path, metrics: &Arc<Metrics>) -> Client {
     ClientBuilder::try_from(config(kubeconfig).await)
         .unwrap()
         .with_layer(&CountRequests::of(Arc::clone(metrics)))
@@ -284,10 +285,15 @@ impl Arena {
 
     /// Starts the operator with a client of the test's own.
     pub fn start_with(&mut self, client: Client, metrics: Arc<Metrics>) {
+        let observer: Arc<dyn Observer> = Arc::<Metrics>::clone(&metrics);
+        self.start_observed(client, metrics, observer);
+    }
+
+    /// Starts the operator with somebody who is told of every call to authentik.
+    pub fn start_observed(&mut self, client: Client, metrics: Arc<Metrics>, observer: Arc<dyn Observer>) {
         self.metrics = Arc::clone(&metrics);
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
         let events = Events::new(client.clone(), "test".to_owned(), Arc::clone(&metrics));
-        let observer: Arc<dyn Observer> = Arc::<Metrics>::clone(&metrics);
         let settings = Settings {
             default_connection: Some(ConnectionKey {
                 namespace: self.namespace.clone(),

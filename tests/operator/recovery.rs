@@ -1,17 +1,21 @@
 //! What comes after trouble: lost replies, crashes, stages that vanish, servers that fall silent.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use authentik_sim::{Answer, Call, Config, Fault, Sim, Stage, State, What};
 use authentik_stage_operator::api::{
     AuthenticatorSMSStage, AuthenticatorSMSStageStatus, AuthentikConnection, Origin, RECONCILE_ANNOTATION,
 };
+use authentik_stage_operator::authentik::{Call as Told, Method, Observer};
 use authentik_stage_operator::clock::Clock;
+use authentik_stage_operator::controller::metrics::Metrics;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::arena::{AUTH_TOKEN, Arena, NEWEST, OLDEST, PATIENCE, READABLE, RIGHTS, SID, VIEW_STAGES, message};
+use crate::arena::{AUTH_TOKEN, Arena, NEWEST, OLDEST, PATIENCE, READABLE, RIGHTS, SID, VIEW_STAGES, client, message};
 use crate::gate::{Gate, Side};
 
 const STAGES: &str = "/stages/authenticator/sms/";
@@ -741,4 +745,45 @@ async fn a_forced_round_is_acknowledged_though_it_fails() {
         .unwrap();
     assert_eq!(ready(&failed).reason, "ServerError");
     assert!(message(&failed).contains("503"), "{}", message(&failed));
+}
+
+/// Panics once, when the reply to a create is there and nobody has looked at it yet.
+struct Bug(AtomicBool);
+
+impl Observer for Bug {
+    fn called(&self, call: &Told) {
+        let created = call.method == Method::Post;
+        assert!(
+            !created || !self.0.swap(false, Ordering::SeqCst),
+            "a bug in the operator"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_one_pass_is_told_and_harms_nobody() {
+    let mut arena = Arena::still(READABLE).await;
+    arena.connect().await;
+    let metrics = Arc::new(Metrics::new());
+    let client = client(&arena.kubeconfig, &metrics).await;
+    arena.start_observed(client, metrics, Arc::new(Bug(AtomicBool::new(true))));
+    arena.run_clock();
+    arena.twilio("sms", json!({})).await;
+    let told = arena.is("sms", "False", "InternalError").await;
+    assert!(status(&told).pending_create.is_some(), "the intent is not written over");
+    assert!(arena.event("sms", "InternalError").await.contains("report it"));
+    arena.twilio("other", json!({})).await;
+    arena.is("other", "True", "Available").await;
+    arena.is("sms", "True", "Available").await;
+    assert_eq!(
+        arena.sim.count("POST", STAGES),
+        2,
+        "one for each, and none again after the panic"
+    );
+    assert!(
+        arena
+            .metrics
+            .encode()
+            .contains("controller_runtime_reconcile_panics_total{controller=\"authenticatorsmsstage\"} 1")
+    );
 }
