@@ -33,7 +33,7 @@ use crate::reconcile::claims::Claim;
 use crate::reconcile::connection::ConnectionMemory;
 use crate::reconcile::memory::Memory;
 use crate::reconcile::server::State;
-use crate::reconcile::{ConnectionKey, Context, Failure, Object, ResourceKey};
+use crate::reconcile::{ConnectionKey, Context, Object, ResourceKey};
 
 use events::Events;
 use health::Health;
@@ -78,7 +78,7 @@ struct Shared {
     queue: Queue<Object, Group>,
     stages: Store<ResourceKey, AuthenticatorSMSStage>,
     connections: Store<ConnectionKey, AuthentikConnection>,
-    invalid: Mutex<HashMap<ResourceKey, ObjectMeta>>,
+    invalid: Mutex<HashMap<Object, ObjectMeta>>,
     memories: Mutex<HashMap<String, Kept<Memory>>>,
     connection_memories: Mutex<HashMap<String, Kept<ConnectionMemory>>>,
     events: Events,
@@ -266,8 +266,24 @@ impl Shared {
 
     // === what the watches bring ===
 
+    /// Forgets that a resource did not deserialize.
+    fn is_readable(&self, object: &Object) -> Option<ObjectMeta> {
+        self.invalid
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(object)
+    }
+
+    fn is_unreadable(&self, object: Object, metadata: ObjectMeta) {
+        self.invalid
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(object.clone(), metadata);
+        self.look_at(object, Lane::User);
+    }
+
     fn has_stage(&self, key: &ResourceKey, stage: Arc<AuthenticatorSMSStage>) {
-        self.invalid.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.is_readable(&Object::Stage(key.clone()));
         let uid = stage.uid().unwrap_or_default();
         if self.context.claims().get(&uid).is_none() {
             let claim = Claim::of(&stage, self.context.settings.default_connection.as_ref());
@@ -287,15 +303,11 @@ impl Shared {
     }
 
     fn has_invalid_stage(&self, key: &ResourceKey, metadata: ObjectMeta) {
-        self.invalid
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key.clone(), metadata);
-        self.look_at(Object::Stage(key.clone()), Lane::User);
+        self.is_unreadable(Object::Stage(key.clone()), metadata);
     }
 
     fn stage_is_gone(&self, key: &ResourceKey) {
-        let invalid = self.invalid.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        let invalid = self.is_readable(&Object::Stage(key.clone()));
         let Some(stage) = self.stages.remove(key) else {
             if let Some(uid) = invalid.and_then(|metadata| metadata.uid) {
                 self.forget(&uid);
@@ -336,14 +348,22 @@ impl Shared {
             self.look_at(Object::Stage(resource), Lane::User);
         }
         let Some(connection) = claim.connection else { return };
-        if self.connections.get(&connection).is_some() {
-            self.look_at(Object::Connection(connection), Lane::Rest);
+        let object = Object::Connection(connection.clone());
+        let is_unreadable = self
+            .invalid
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains_key(&object);
+        if is_unreadable || self.connections.get(&connection).is_some() {
+            self.look_at(object, Lane::Rest);
         } else if self.context.claims().through(&connection).is_empty() {
             self.context.servers.remove(&connection);
         }
     }
 
     fn has_connection(&self, key: &ConnectionKey, connection: Arc<AuthentikConnection>) {
+        self.is_readable(&Object::Connection(key.clone()));
+        self.context.servers.readable(key);
         self.context.servers.put(key, Arc::clone(&connection));
         let limit = usize::try_from(connection.spec.max_concurrent_requests)
             .unwrap_or(1)
@@ -359,17 +379,13 @@ impl Shared {
         }
     }
 
-    #[allow(clippy::needless_pass_by_value)] // as its sibling for stages
-    fn has_invalid_connection(&self, key: &ConnectionKey, _: ObjectMeta) {
-        tracing::warn!(connection = %key, "an AuthentikConnection is not of this version's schema: apply it anew");
-        let failure = Failure::new(
-            crate::api::Reason::InvalidSpec,
-            "the spec is not of this version's schema: compare it with `kubectl explain authentikconnection.spec` and apply it anew",
-        );
-        self.context.servers.set(key, State::NotReady(failure));
+    fn has_invalid_connection(&self, key: &ConnectionKey, metadata: ObjectMeta) {
+        self.is_unreadable(Object::Connection(key.clone()), metadata);
     }
 
     fn connection_is_gone(&self, key: &ConnectionKey) {
+        self.is_readable(&Object::Connection(key.clone()));
+        self.context.servers.readable(key);
         let Some(connection) = self.connections.remove(key) else {
             return;
         };

@@ -32,9 +32,14 @@ pub(super) async fn run(shared: Arc<Shared>, object: Object, ticket: Ticket) {
     shared.metrics.queue_left(controller, ticket.waited());
     let timer = shared.metrics.pass(controller);
     let lane = ticket.lane();
-    let (pass, news, panicked) = match &object {
-        Object::Stage(key) => stage(&shared, key, lane).await,
-        Object::Connection(key) => connection(&shared, key).await,
+    let (pass, news, panicked) = match (invalid::reference(&shared, &object), &object) {
+        (Some(reference), _) => {
+            let pass = invalid::report(&shared, &object).await;
+            tell(&shared, &reference, &pass.notices);
+            (pass, News::None, false)
+        }
+        (None, Object::Stage(key)) => stage(&shared, key, lane).await,
+        (None, Object::Connection(key)) => connection(&shared, key).await,
     };
     timer.end(end_of(&pass, panicked));
     if pass.failure.is_some() {
@@ -76,11 +81,6 @@ fn panicked() -> Failure {
 }
 
 async fn stage(shared: &Arc<Shared>, key: &ResourceKey, lane: Lane) -> (Pass, News, bool) {
-    if let Some(reference) = invalid::reference(shared, key) {
-        let pass = invalid::report(shared, key).await;
-        tell(shared, &reference, &pass.notices);
-        return (pass, News::None, false);
-    }
     let Some(object) = shared.stages.begin(key) else {
         return (Pass::default(), News::None, false);
     };

@@ -61,7 +61,7 @@ pub async fn server(
     spec: &AuthenticatorSMSStageSpec,
 ) -> Result<Arc<Server>, Halt> {
     let (Some(state), Some(connection)) = (context.servers.state(key), context.servers.resource(key)) else {
-        return Err(server::not_found(key).into());
+        return Err(context.servers.missing(key).into());
     };
     if matches!(&state, State::NotReady(failure) if failure.reason == Reason::ConnectionNotFound) {
         return Err(server::not_found(key).into());

@@ -12,7 +12,7 @@ use crate::authentik::{Client, Endpoint, Error, Features, ServerVersion, Snapsho
 
 use super::breaker::Breaker;
 use super::lookups::Lookups;
-use super::{ConnectionKey, Failure, failure};
+use super::{ConnectionKey, Failure, failure, resolve};
 
 /// One authentik under one URL and token.
 pub struct Server {
@@ -282,11 +282,14 @@ struct Entry {
 
 /// All connections of the cluster that the operator sees.
 #[derive(Default)]
-pub struct Servers(Mutex<HashMap<ConnectionKey, Entry>>);
+pub struct Servers {
+    entries: Mutex<HashMap<ConnectionKey, Entry>>,
+    unreadable: Mutex<HashMap<ConnectionKey, Failure>>,
+}
 
 impl Servers {
     fn entries(&self) -> MutexGuard<'_, HashMap<ConnectionKey, Entry>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records a connection as the API server has it now.
@@ -338,6 +341,32 @@ impl Servers {
         self.entries()
             .get_mut(key)
             .is_some_and(|entry| std::mem::take(&mut entry.recheck))
+    }
+
+    /// Records that a connection's spec cannot be read: it is there, and can be used for nothing new.
+    pub fn unreadable(&self, key: &ConnectionKey, failure: Failure) {
+        self.set(key, State::NotReady(failure.clone()));
+        self.unreadable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key.clone(), failure);
+    }
+
+    /// Records that it can be read, or is gone.
+    pub fn readable(&self, key: &ConnectionKey) {
+        self.unreadable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(key);
+    }
+
+    /// That there is no such connection, or only one that cannot be read.
+    #[must_use]
+    pub fn missing(&self, key: &ConnectionKey) -> Failure {
+        let unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        unreadable
+            .get(key)
+            .map_or_else(|| not_found(key), |failure| resolve::not_ready(key, failure))
     }
 
     /// Forgets a connection for good: nobody needs its server any more.

@@ -384,18 +384,24 @@ fn ready(object: &DynamicObject) -> Option<(&str, &str)> {
 
 /// Lets any spec pass, as a definition of another version may.
 async fn loosen(arena: &Arena) {
+    loosen_kind(arena, "AuthenticatorSMSStage", &json!({"provider": "pigeon"})).await;
+}
+
+/// Lets the definition of a kind take any spec, such as this one.
+async fn loosen_kind(arena: &Arena, kind: &str, pigeon: &Value) {
     let definitions: Api<CustomResourceDefinition> = Api::all(arena.kube.clone());
-    let name = "authenticatorsmsstages.stages.authentik-operator.dev";
+    let name = format!("{}s.stages.authentik-operator.dev", kind.to_lowercase());
     // What can be selected by has to stand in the schema.
     let spec = json!({"type": "object", "properties": {"provider": {"type": "string"}},
                       "x-kubernetes-preserve-unknown-fields": true});
     let patch =
         json!([{"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec", "value": spec}]);
     let patch = Patch::<CustomResourceDefinition>::Json(serde_json::from_value(patch).unwrap());
-    definitions.patch(name, &PatchParams::default(), &patch).await.unwrap();
+    definitions.patch(&name, &PatchParams::default(), &patch).await.unwrap();
     // The API server takes up a changed definition a moment later.
-    let stages = arena.dynamic("AuthenticatorSMSStage");
-    let probe = object("probe", &json!({"provider": "pigeon"}));
+    let stages = arena.dynamic(kind);
+    let mut probe = object("probe", pigeon);
+    probe.types.as_mut().unwrap().kind = kind.to_owned();
     let started = std::time::Instant::now();
     while let Err(error) = stages.create(&PostParams::default(), &probe).await {
         assert!(started.elapsed() < PATIENCE, "{error}");
@@ -543,4 +549,52 @@ async fn a_resource_that_does_not_deserialize_keeps_its_stage_and_its_connection
     let connections = arena.api::<AuthentikConnection>();
     connections.delete("authentik", &DeleteParams::default()).await.unwrap();
     arena.connection_is("authentik", "False", "DeletionBlocked").await;
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_deserialize_says_so_keeps_its_stages_and_can_be_deleted() {
+    let mut arena = Arena::apart(READABLE, Options::default()).await;
+    arena.connect().await;
+    arena.start().await;
+    arena.run_clock();
+    arena.twilio("sms", json!({})).await;
+    arena.is("sms", "True", "Available").await;
+    loosen_kind(&arena, "AuthentikConnection", &json!({"url": 7})).await;
+    let connections = arena.dynamic("AuthentikConnection");
+    let url = |url: Value| Patch::Merge(json!({"spec": {"url": url}}));
+    connections
+        .patch("authentik", &PatchParams::default(), &url(json!(7)))
+        .await
+        .unwrap();
+    let is = |wanted: &'static str| {
+        move |object: Option<&DynamicObject>| object.and_then(ready).is_some_and(|(reason, _)| reason == wanted)
+    };
+    wait_raw(
+        &connections,
+        "authentik",
+        "tell that its spec is invalid",
+        is("InvalidSpec"),
+    )
+    .await;
+    arena.event("authentik", "InvalidSpec").await;
+    let stage = arena.is("sms", "False", "ConnectionNotReady").await;
+    assert!(
+        message(&stage).contains("kubectl explain authentikconnection.spec"),
+        "{}",
+        message(&stage)
+    );
+
+    connections.delete("authentik", &DeleteParams::default()).await.unwrap();
+    wait_raw(
+        &connections,
+        "authentik",
+        "say that its deletion is blocked",
+        is("DeletionBlocked"),
+    )
+    .await;
+    arena.edit_stage("sms", json!({"deletionPolicy": "Orphan"})).await;
+    arena.delete("sms").await;
+    arena.gone("sms").await;
+    wait_raw(&connections, "authentik", "be gone", |object| object.is_none()).await;
+    assert!(arena.sim.stage_named("sms").is_some());
 }
