@@ -401,7 +401,7 @@ async fn loosen_kind(arena: &Arena, kind: &str, pigeon: &Value) {
     // The API server takes up a changed definition a moment later.
     let stages = arena.dynamic(kind);
     let mut probe = object("probe", pigeon);
-    probe.types.as_mut().unwrap().kind = kind.to_owned();
+    kind.clone_into(&mut probe.types.as_mut().unwrap().kind);
     let started = std::time::Instant::now();
     while let Err(error) = stages.create(&PostParams::default(), &probe).await {
         assert!(started.elapsed() < PATIENCE, "{error}");
