@@ -34,7 +34,7 @@ use crate::gate::Gate;
 use crate::lint;
 
 /// Longest time that anything here is waited for, in real time.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The Account SID and the credentials that fixtures use.
 pub const SID: &str = "AC0123456789abcdef0123456789abcdef";
