@@ -591,3 +591,23 @@ async fn the_kustomize_bases_can_be_applied() {
             .await;
     }
 }
+
+#[tokio::test]
+async fn the_examples_can_be_applied() {
+    let world = ControlPlane::shared().await;
+    world.install_crds(&repository("crds")).await;
+    let namespace = world.create_namespace().await;
+    let examples = repository("examples");
+    let output = world
+        .kubectl_ok(&[
+            "apply",
+            "--server-side",
+            "--dry-run=server",
+            "--validate=strict",
+            &format!("--namespace={namespace}"),
+            &format!("--filename={}", examples.display()),
+        ])
+        .await;
+    let applied = output.lines().count();
+    assert_eq!(applied, std::fs::read_dir(examples).unwrap().count(), "{output}");
+}
