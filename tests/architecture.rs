@@ -162,3 +162,25 @@ fn a_credential_has_two_exits() {
         .collect();
     assert_eq!(exits, ["authentik/credential.rs", "reconcile/fingerprint.rs"]);
 }
+
+/// Where real time is measured: the clock itself, the time-outs of requests, and what is only told in metrics or folded.
+const MEASURE_REAL_TIME: [&str; 4] = [
+    "authentik/transport.rs",
+    "clock.rs",
+    "controller/events.rs",
+    "controller/metrics.rs",
+];
+
+#[test]
+fn time_is_an_argument() {
+    let readers: Vec<_> = files(&source())
+        .into_iter()
+        .filter(|path| {
+            ["Instant::now()", "Timestamp::now()", "SystemTime::now()"]
+                .iter()
+                .any(|now| code(path).contains(now))
+        })
+        .map(|path| path.strip_prefix(source()).unwrap().to_string_lossy().into_owned())
+        .collect();
+    assert_eq!(readers, MEASURE_REAL_TIME);
+}
