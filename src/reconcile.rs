@@ -43,10 +43,9 @@ pub mod validate;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kube::ResourceExt;
 use uuid::Uuid;
 
-use crate::api::{AuthenticatorSMSStage, ManagementPolicy, RECONCILE_ANNOTATION, Reason};
+use crate::api::{AuthenticatorSMSStage, ManagementPolicy, Reason};
 use crate::authentik::{Observer, StageRow, WriteTag};
 use crate::clock::Clock;
 
@@ -181,7 +180,7 @@ const ATTEMPTS: usize = 4;
 /// One pass over an `AuthenticatorSMSStage`.
 pub async fn stage(context: &Context, object: Arc<AuthenticatorSMSStage>, memory: &mut Memory) -> Pass {
     let object = match memory.latest.take() {
-        Some(latest) if is_newer(&latest, &object) => latest,
+        Some(latest) if record::is_newer(&*latest, &*object) => latest,
         _ => object,
     };
     let mut work = Work::new(context, object, memory);
@@ -216,12 +215,6 @@ pub async fn report(
     work.finish(outcome).await
 }
 
-/// Whether what we wrote is newer than what the watch brought. resourceVersions of one resource grow.
-fn is_newer(ours: &AuthenticatorSMSStage, theirs: &AuthenticatorSMSStage) -> bool {
-    let version = |object: &AuthenticatorSMSStage| object.resource_version().and_then(|text| text.parse::<u64>().ok());
-    ours.uid() == theirs.uid() && version(ours) > version(theirs)
-}
-
 /// A pass in the making.
 struct Work<'a> {
     context: &'a Context,
@@ -237,12 +230,7 @@ impl<'a> Work<'a> {
     fn new(context: &'a Context, object: Arc<AuthenticatorSMSStage>, memory: &'a mut Memory) -> Self {
         let key = ResourceKey::of(&*object);
         let record = Record::new(context.kube.clone(), object);
-        let forced = record
-            .object
-            .annotations()
-            .get(RECONCILE_ANNOTATION)
-            .map(|value| status::bounded(value, 256))
-            .filter(|value| record.status.last_handled_reconcile_at.as_ref() != Some(value));
+        let forced = record.forced();
         memory.resend |= forced.is_some() && memory.forced != forced;
         memory.forced.clone_from(&forced);
         Self {

@@ -11,6 +11,7 @@ use kube::ResourceExt;
 use kube::core::object::HasStatus;
 
 use crate::api::RECONCILE_ANNOTATION;
+use crate::reconcile::record::is_newer;
 
 /// What is new about an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -176,10 +177,9 @@ where
     News::None
 }
 
-/// resourceVersions of one object grow; another object of the name is later.
+/// A newer copy; another object of the name counts as one.
 fn is_later<T: ResourceExt>(one: &T, other: &T) -> bool {
-    let version = |object: &T| object.resource_version().and_then(|text| text.parse::<u64>().ok());
-    one.uid() != other.uid() || version(one) > version(other)
+    one.uid() != other.uid() || is_newer(one, other)
 }
 
 #[cfg(test)]

@@ -69,14 +69,15 @@ impl Work<'_> {
                 return self.pass;
             }
         };
-        self.claim_again();
         self.record.conclude(self.context, &verdict);
         if let Some(forced) = self.forced.clone() {
             self.record.status.last_handled_reconcile_at = Some(forced);
         }
-        match self.record.write_status(Fenced::No).await {
-            // A stage that is only looked at is known by the status alone: from now on rounds are to keep its row.
-            Ok(()) => self.claim_again(),
+        let written = self.record.write_status(Fenced::No).await;
+        // A stage that is only looked at is known by the status alone: from now on rounds are to keep its row.
+        self.claim_again();
+        match written {
+            Ok(()) => {}
             Err(Halt::Gone) => return self.end(),
             Err(halt) => {
                 tracing::warn!(resource = %self.key, ?halt, "cannot write the status");

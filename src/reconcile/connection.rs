@@ -9,14 +9,12 @@ use super::permission;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kube::ResourceExt;
-
 use super::memory::Failing;
-use super::record::{Fenced, Record};
+use super::record::{Fenced, Record, is_newer};
 use super::server::{Ingredients, Server, State};
 use super::status::{self, Verdict};
 use super::{ConnectionKey, Context, Failure, Halt, Pass, failure};
-use crate::api::{AuthentikConnection, AuthentikConnectionSpec, RECONCILE_ANNOTATION, Reason, VerifiedWith, schema};
+use crate::api::{AuthentikConnection, AuthentikConnectionSpec, Reason, VerifiedWith, schema};
 use check::Needs;
 
 /// How often a server is looked at that answers nothing, or whose connection asks for no rounds.
@@ -91,7 +89,7 @@ fn interval_of(spec: &AuthentikConnectionSpec) -> Option<Duration> {
 /// One pass over an `AuthentikConnection`.
 pub async fn connection(context: &Context, object: Arc<AuthentikConnection>, memory: &mut ConnectionMemory) -> Pass {
     let object = match memory.latest.take() {
-        Some(latest) if latest.uid() == object.uid() && version(&latest) > version(&object) => latest,
+        Some(latest) if is_newer(&*latest, &*object) => latest,
         _ => object,
     };
     let key = ConnectionKey::of(&*object);
@@ -106,10 +104,6 @@ pub async fn connection(context: &Context, object: Arc<AuthentikConnection>, mem
     };
     let outcome = work.run().await;
     work.finish(outcome).await
-}
-
-fn version(object: &AuthentikConnection) -> Option<u64> {
-    object.resource_version().and_then(|text| text.parse().ok())
 }
 
 struct Work<'a> {
@@ -220,7 +214,7 @@ impl Work<'_> {
             |at: Option<Instant>, every: Duration| at.is_none_or(|at| now.saturating_duration_since(at) >= every);
         let needs = self.needs();
         let suspected = self.context.servers.is_to_be_rechecked(&self.key) && is_due(self.memory.checked, SUSPICION);
-        let anew = self.memory.failing.is_some() || self.forced().is_some() || server.is_out();
+        let anew = self.memory.failing.is_some() || self.record.forced().is_some() || server.is_out();
         let interval = interval_of(&self.record.object.spec).unwrap_or(PROBE_INTERVAL);
         let sync_due = anew
             || self.memory.repeat.is_some_and(|at| now >= at)
@@ -274,16 +268,10 @@ impl Work<'_> {
         }
     }
 
-    fn forced(&self) -> Option<String> {
-        let asked = self.record.object.annotations().get(RECONCILE_ANNOTATION);
-        let asked = asked.map(|value| status::bounded(value, 256));
-        asked.filter(|value| self.record.status.last_handled_reconcile_at.as_ref() != Some(value))
-    }
-
     async fn finish(mut self, outcome: Result<Verdict, Halt>) -> Pass {
         let now = self.context.clock.now();
         let was_ready = status::was_ready(&self.record.status.conditions, self.record.generation());
-        let forced = self.forced();
+        let forced = self.record.forced();
         let outcome = match outcome {
             Err(Halt::Again(doing)) if self.memory.conflicts >= CONFLICTS => Err(status::keeps_refusing(&doing).into()),
             outcome => outcome,
@@ -497,8 +485,5 @@ fn verified_with(made_of: &Ingredients) -> VerifiedWith {
 
 /// The interval, up to a tenth shorter, so that connections do not go in step.
 fn jittered(interval: Duration, uid: &str) -> Duration {
-    let hash = uid
-        .bytes()
-        .fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
-    interval.mul_f64(1.0 - f64::from(hash % 100) / 1000.0)
+    interval.mul_f64(1.0 - f64::from(status::spread(uid, 100)) / 1000.0)
 }

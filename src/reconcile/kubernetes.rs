@@ -36,12 +36,6 @@ impl KubernetesError {
     pub fn is_not_found(&self) -> bool {
         self.status() == Some(404)
     }
-
-    /// Whether somebody else wrote in between.
-    #[must_use]
-    pub fn is_conflict(&self) -> bool {
-        self.status() == Some(409)
-    }
 }
 
 /// Waits for a call to the API server, at most [`TIMEOUT`].

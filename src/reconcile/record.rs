@@ -17,7 +17,7 @@ use super::status::{self, Notice, Verdict};
 use super::{Context, Failure, Halt};
 use crate::api::{
     AuthenticatorSMSStage, AuthenticatorSMSStageStatus, AuthentikConnection, AuthentikConnectionStatus,
-    CONNECTION_FINALIZER, FIELD_MANAGER, Reason, STAGE_FINALIZER,
+    CONNECTION_FINALIZER, FIELD_MANAGER, RECONCILE_ANNOTATION, Reason, STAGE_FINALIZER,
 };
 
 /// One of our two kinds, as far as writing to it is concerned.
@@ -39,6 +39,8 @@ pub trait Conditions: Clone + Default + PartialEq + Serialize {
     fn observed_generation(&mut self) -> &mut i64;
     /// Conditions.
     fn conditions(&mut self) -> &mut Vec<Condition>;
+    /// The forced round that was last acted on.
+    fn last_handled(&self) -> Option<&String>;
 }
 
 impl Kind for AuthenticatorSMSStage {
@@ -57,6 +59,10 @@ impl Conditions for AuthenticatorSMSStageStatus {
     fn conditions(&mut self) -> &mut Vec<Condition> {
         &mut self.conditions
     }
+
+    fn last_handled(&self) -> Option<&String> {
+        self.last_handled_reconcile_at.as_ref()
+    }
 }
 
 impl Conditions for AuthentikConnectionStatus {
@@ -66,6 +72,10 @@ impl Conditions for AuthentikConnectionStatus {
 
     fn conditions(&mut self) -> &mut Vec<Condition> {
         &mut self.conditions
+    }
+
+    fn last_handled(&self) -> Option<&String> {
+        self.last_handled_reconcile_at.as_ref()
     }
 }
 
@@ -118,6 +128,14 @@ impl<K: Kind> Record<K> {
     #[must_use]
     pub fn is_leaving(&self) -> bool {
         self.object.meta().deletion_timestamp.is_some()
+    }
+
+    /// The value of the annotation that asks for a round, if it has not been acted on.
+    #[must_use]
+    pub fn forced(&self) -> Option<String> {
+        let asked = self.object.annotations().get(RECONCILE_ANNOTATION)?;
+        let asked = status::bounded(asked, 256);
+        (self.status.last_handled() != Some(&asked)).then_some(asked)
     }
 
     /// Whether our finalizer is on it.
@@ -261,6 +279,13 @@ impl<K: Kind> Record<K> {
             self.object.name_any()
         )
     }
+}
+
+/// Whether one is a newer copy of the same object: resourceVersions of one object grow.
+#[must_use]
+pub fn is_newer<K: ResourceExt>(one: &K, other: &K) -> bool {
+    let version = |object: &K| object.resource_version().and_then(|text| text.parse::<u64>().ok());
+    one.uid() == other.uid() && version(one) > version(other)
 }
 
 /// The status that an object has, with no conditions but ours.

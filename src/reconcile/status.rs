@@ -215,12 +215,15 @@ pub fn keeps_refusing(doing: &str) -> Failure {
 pub fn retry_delay(failing_for: Duration, uid: &str) -> Duration {
     let (shortest, longest) = RETRY;
     let base = failing_for.clamp(shortest, longest);
-    let spread = f64::from(
-        uid.bytes()
-            .fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()))
-            % 1000,
-    );
-    base.mul_f64(0.75 + spread / 4000.0).max(shortest)
+    base.mul_f64(0.75 + f64::from(spread(uid, 1000)) / 4000.0).max(shortest)
+}
+
+/// A number below `of` that is a resource's own, so that a crowd does not go in step.
+#[must_use]
+pub fn spread(uid: &str, of: u32) -> u32 {
+    uid.bytes()
+        .fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()))
+        % of
 }
 
 /// What a resource shows of its stage. `account_in_clear` is what the spec itself shows.

@@ -17,6 +17,7 @@ use authentik_stage_operator::reconcile::fingerprint::Fingerprints;
 use authentik_stage_operator::reconcile::{ConnectionKey, Context, Settings};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::client::ClientBuilder;
@@ -498,17 +499,8 @@ impl Arena {
     pub async fn is(&self, name: &str, status: &str, reason: &str) -> AuthenticatorSMSStage {
         let what = format!("be Ready={status} for {reason}");
         self.wait(name, &what, |stage: Option<&AuthenticatorSMSStage>| {
-            stage.is_some_and(|stage| {
-                let generation = stage.metadata.generation;
-                stage.status.as_ref().is_some_and(|now| {
-                    now.conditions.iter().any(|condition| {
-                        condition.type_ == "Ready"
-                            && condition.status == status
-                            && condition.reason == reason
-                            && condition.observed_generation == generation
-                    })
-                })
-            })
+            let told = stage.and_then(|stage| Some((&stage.metadata, &stage.status.as_ref()?.conditions)));
+            told.is_some_and(|(metadata, conditions)| is_so(conditions, metadata.generation, status, reason))
         })
         .await
         .unwrap()
@@ -518,17 +510,8 @@ impl Arena {
     pub async fn connection_is(&self, name: &str, status: &str, reason: &str) -> AuthentikConnection {
         let what = format!("be Ready={status} for {reason}");
         self.wait(name, &what, |connection: Option<&AuthentikConnection>| {
-            connection.is_some_and(|connection| {
-                let generation = connection.metadata.generation;
-                connection.status.as_ref().is_some_and(|now| {
-                    now.conditions.iter().any(|condition| {
-                        condition.type_ == "Ready"
-                            && condition.status == status
-                            && condition.reason == reason
-                            && condition.observed_generation == generation
-                    })
-                })
-            })
+            let told = connection.and_then(|one| Some((&one.metadata, &one.status.as_ref()?.conditions)));
+            told.is_some_and(|(metadata, conditions)| is_so(conditions, metadata.generation, status, reason))
         })
         .await
         .unwrap()
@@ -651,6 +634,16 @@ pub const STAGES: &str = "/stages/authenticator/sms/";
 /// Whether a call reads a page of the list of SMS stages.
 pub fn is_list(call: &authentik_sim::Call) -> bool {
     call.method == "GET" && call.path == STAGES
+}
+
+/// Whether `Ready` is so, in this generation.
+fn is_so(conditions: &[Condition], generation: Option<i64>, status: &str, reason: &str) -> bool {
+    conditions.iter().any(|condition| {
+        condition.type_ == "Ready"
+            && condition.status == status
+            && condition.reason == reason
+            && condition.observed_generation == generation
+    })
 }
 
 /// Members of `besides` replace those of `into`; null removes.
